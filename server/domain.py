@@ -1,0 +1,144 @@
+"""What the engine is asked and what it answers: plain values, no protobuf, no gRPC, no asyncio.
+
+Ids are the shop's own strings; times are float seconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+
+
+class RepeatPolicy(IntEnum):
+    """Whether items that the shopper has bought may be recommended again."""
+
+    ALLOW = 1
+    EXCLUDE_BOUGHT = 2
+
+
+class Source(IntFlag):
+    """The candidate sources that brought an item, as a bit set; the lowest set bit is the one named first."""
+
+    NONE = 0
+    TWO_TOWER = 1
+    BUY_AGAIN = 2
+    POPULAR = 4
+    SIMILAR = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RecentEvent:
+    """One thing a shopper did, sent with the request."""
+
+    item_id: str
+    event_type: str
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shopper:
+    """Who asks and what is known of them from the request itself."""
+
+    user_id: str = ""
+    visitor_id: str = ""
+    recent_events: tuple[RecentEvent, ...] = ()
+    context_item_ids: tuple[str, ...] = ()
+    context: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendQuery:
+    """A valid request for a list; every limit has been checked and every default filled in at the edge."""
+
+    placement: str
+    shopper: Shopper
+    request_time_s: float
+    page_size: int
+    repeat_policy: RepeatPolicy
+    exclude_item_ids: tuple[str, ...] = ()
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreQuery:
+    """A valid request to score given items."""
+
+    placement: str
+    shopper: Shopper
+    request_time_s: float
+    item_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarItemsQuery:
+    """A valid request for the neighbours of one item."""
+
+    item_id: str
+    page_size: int
+    exclude_item_ids: tuple[str, ...] = ()
+
+
+Query = RecommendQuery | ScoreQuery | SimilarItemsQuery
+
+
+@dataclass(frozen=True, slots=True)
+class ItemExplanation:
+    """Why one item is in the list; `days_since_bought` is negative when it was never bought."""
+
+    sources: Source
+    similarity: float
+    times_bought: float
+    days_since_bought: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendAnswer:
+    """A list, best first; the columns have the same length."""
+
+    item_ids: list[str]
+    scores: list[float]
+    sources: list[Source]
+    generation_id: str
+    shortfall: bool
+    explanations: list[ItemExplanation] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreAnswer:
+    """Scores in the query's order; an unknown item has score 0 and known False."""
+
+    scores: list[float]
+    known: list[bool]
+    generation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarItemsAnswer:
+    """Neighbours, most similar first; scores are cosines."""
+
+    item_ids: list[str]
+    scores: list[float]
+    generation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownItem:
+    """The answer to a query whose one item does not exist in the generation: an outcome, not a failure of the batch."""
+
+    item_id: str
+    generation_id: str
+
+
+Answer = RecommendAnswer | ScoreAnswer | SimilarItemsAnswer | UnknownItem
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTimings:
+    """Microseconds that one engine batch spent in each stage, and its size."""
+
+    state_us: int
+    user_tower_us: int
+    retrieve_us: int
+    rank_us: int
+    batch_size: int
