@@ -1,0 +1,19 @@
+"""`python -m index COMMAND`: rebuild, list, verify, activate and roll back generations."""
+
+from __future__ import annotations
+
+import typer
+
+from index.commands.activate import activate
+from index.commands.list import list_
+from index.commands.rollback import rollback
+from index.commands.verify import verify
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.command("list")(list_)
+app.command("verify")(verify)
+app.command("activate")(activate)
+app.command("rollback")(rollback)
+
+if __name__ == "__main__":
+    app()

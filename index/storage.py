@@ -1,0 +1,59 @@
+"""A searcher as one file: `index.faiss` for FAISS, `index.safetensors` for exact search.
+
+Errors: IndexFileInvalid (index.faiss_searcher), for a file that is neither, or holds something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from index.exact import ExactSearcher
+from index.faiss_searcher import FaissSearcher, IndexFileInvalid
+from index.mapped_tensors import TensorFileInvalid, open_tensors
+from index.searcher import Searcher, VectorsInvalid
+
+FAISS_INDEX_NAME = "index.faiss"
+EXACT_INDEX_NAME = "index.safetensors"
+_COLUMNS = "columns"
+
+
+def index_file_name(searcher: ExactSearcher | FaissSearcher) -> str:
+    """The name that the searcher's file must have: it says how the file is read."""
+    return EXACT_INDEX_NAME if isinstance(searcher, ExactSearcher) else FAISS_INDEX_NAME
+
+
+def find_index_file(names: Iterable[str]) -> str:
+    """The index among a generation's file names. Raises IndexFileInvalid when there is not exactly one."""
+    found = sorted({FAISS_INDEX_NAME, EXACT_INDEX_NAME}.intersection(names))
+    if len(found) != 1:
+        raise IndexFileInvalid(f"expected one of {FAISS_INDEX_NAME} and {EXACT_INDEX_NAME}, found {found or 'neither'}")
+    return found[0]
+
+
+def save_searcher(searcher: ExactSearcher | FaissSearcher, path: Path) -> None:
+    """Write the searcher to a file of the name that `index_file_name` gives."""
+    if isinstance(searcher, ExactSearcher):
+        save_file({_COLUMNS: searcher.columns}, path)
+    else:
+        searcher.save(path)
+
+
+def open_searcher(path: Path) -> Searcher:
+    """Map a searcher from a file whose checksum has been verified. Raises IndexFileInvalid, OSError."""
+    if path.name == FAISS_INDEX_NAME:
+        return FaissSearcher.open(path)
+    if path.name != EXACT_INDEX_NAME:
+        raise IndexFileInvalid(
+            f"{path.name} is not the name of an index; expected {FAISS_INDEX_NAME} or {EXACT_INDEX_NAME}"
+        )
+    try:
+        columns = open_tensors(path)[_COLUMNS]
+        if columns.ndim != 2 or columns.dtype != np.float32:
+            raise IndexFileInvalid(f"{path}: {_COLUMNS} must be (D, n) float32, not {columns.shape} {columns.dtype}")
+        return ExactSearcher.from_columns(columns)
+    except (TensorFileInvalid, VectorsInvalid, KeyError) as error:
+        raise IndexFileInvalid(f"{path} holds no exact index: {error}") from error

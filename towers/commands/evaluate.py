@@ -1,0 +1,43 @@
+"""`python -m towers evaluate CONFIG`: the model beside every baseline, on the time after its training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from towers.schema import load_dataset, read_shop_config
+
+
+def evaluate(
+    config: Annotated[Path, typer.Argument(help="The shop's TOML file.")],
+    out: Annotated[Path | None, typer.Option("--json", help="Where to write the figures.")] = None,
+) -> None:
+    """Judge the trained model offline; the served evaluation (client.evaluate) is the one that counts."""
+    from towers.commands.train import exact_search
+    from towers.evaluation import compare, split_by_time, target_interactions
+    from towers.model import read_model
+    from towers.offline import rank_users
+
+    shop = read_shop_config(config)
+    dataset = load_dataset(shop.dataset_dir)
+    model = read_model(shop.run_dir / "model")
+    training = shop.learning.training
+    split = split_by_time(
+        target_interactions(dataset),
+        train_end_s=model.ranker_until_s,
+        item_users_min=max(training.item_users_min, 1),
+    )
+    asked = split.evaluation_set
+    everything = rank_users(dataset, model, asked, exact_search, k=50)
+    new_only = rank_users(dataset, model, asked.new_only(), exact_search, k=50)
+    console = Console(soft_wrap=True)
+    with console.status("baselines") as status:
+        tables = compare(split, {"twinrank": everything}, {"twinrank": new_only}, progress=status.update)
+    for comparison in tables:
+        console.print(comparison.table())
+    if out is not None:
+        out.write_text(json.dumps({comparison.title: comparison.as_dict() for comparison in tables}, indent=1))

@@ -1,0 +1,28 @@
+"""The item table as of one moment: what retrieval and ranking know of the catalogue then."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from towers.candidates import ItemTable
+from towers.features.histories import FloatArray
+from towers.features.item_statistics import item_statistics
+from towers.learning_data import LearningData, retrievable_items
+from towers.settings import LearningSettings
+
+POPULAR_MAX = 4_000
+"""How many popular items are kept: deep enough that a shopper's bought and excluded ones can be left out."""
+
+
+def item_table(data: LearningData, vectors: FloatArray, settings: LearningSettings, as_of_s: int) -> ItemTable:
+    """Statistics, popularity and availability from the events before `as_of_s`, beside the given vectors (n, D)."""
+    statistics = item_statistics(data.histories, data.item_count, as_of_s)
+    retrievable = retrievable_items(data.histories, data.item_count, as_of_s, settings.training.item_users_min)
+    order = np.lexsort((-statistics.values[:, 0], -statistics.popularity))  # equal lately: more buyers ever first
+    popular = order[retrievable[order]][:POPULAR_MAX].astype(np.int32)
+    names = list(data.encoders.items.categorical)
+    affinity = {
+        name: np.ascontiguousarray(data.items.attribute_code[:, names.index(name)])
+        for name in settings.features.affinity_attributes
+    }
+    return ItemTable(vectors, statistics.values, affinity, popular, retrievable)

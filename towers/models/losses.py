@@ -1,0 +1,37 @@
+"""Sampled softmax with the logQ correction (Bengio and Senécal 2008; Yi et al. 2019 for in-batch negatives).
+
+Each row's positive competes with every other candidate of the step: the other rows' positives and uniform draws. A
+candidate that is drawn often would be pushed down for its popularity alone, so the logarithm of its expected number
+of draws is taken off its logit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def sampled_softmax(
+    user_vectors: Tensor, item_vectors: Tensor, positive: Tensor, log_expected_draws: Tensor, blocked: Tensor, scale: Tensor
+) -> Tensor:
+    """Mean cross-entropy of each row's positive against all candidates of the step.
+
+    Args:
+        user_vectors: (R, D), one row a (visit, positive).
+        item_vectors: (C, D) of the step's candidates.
+        positive: (R,) column of each row's positive.
+        log_expected_draws: (C,) log of how often the sampler is expected to draw the candidate in a step.
+        blocked: (R, C) True where a candidate must not count as a negative (another positive of the same visit).
+        scale: inverse temperature, a scalar.
+
+    Returns:
+        A scalar.
+    """
+    logits = scale * (user_vectors @ item_vectors.T) - log_expected_draws  # (R, C)
+    allowed = blocked.scatter(1, positive[:, None], False)
+    return nn.functional.cross_entropy(logits.masked_fill(allowed, -torch.inf), positive)
+
+
+def log_expected_draws(target_share: Tensor, positives_per_step: int, uniform_per_step: int, item_count: int) -> Tensor:
+    """(C,) expected draws in a step: in-batch ones by the item's share of targets, uniform ones alike for all."""
+    return torch.log(positives_per_step * target_share + uniform_per_step / item_count)

@@ -1,0 +1,87 @@
+"""The ranker: an MLP whose first layer is split, because most of its input does not change with the pair.
+
+    hidden = relu(W_request · request + W_item · item + W_pair · pair + b)
+
+`W_request · request + b` is computed once a request and `W_item · item` once a generation (`item_part`, stored), so a
+candidate costs only its pair features (P of them, few) before the second layer. The optional product user ∘ item
+belongs to the pair and cannot be precomputed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class RankerShape:
+    """Widths of the three inputs: request (user vector and request features), item (vector and statistics), pair."""
+
+    request: int
+    item: int
+    pair: int
+    hidden: tuple[int, int]
+
+
+class Ranker(nn.Module):
+    """Calibrated probability that the shopper buys the candidate within the horizon.
+
+    Inputs are standardised by stored means and deviations; `calibration` (a, b) maps the logit x to a·x + b.
+    """
+
+    request_mean: Tensor
+    request_scale: Tensor
+    item_mean: Tensor
+    item_scale: Tensor
+    pair_mean: Tensor
+    pair_scale: Tensor
+    calibration: Tensor
+
+    def __init__(self, shape: RankerShape) -> None:
+        super().__init__()
+        first, second = shape.hidden
+        self.from_request = nn.Linear(shape.request, first)
+        self.from_item = nn.Linear(shape.item, first, bias=False)
+        self.from_pair = nn.Linear(shape.pair, first, bias=False)
+        self.middle = nn.Linear(first, second)
+        self.out = nn.Linear(second, 1)
+        for name, width in (("request", shape.request), ("item", shape.item), ("pair", shape.pair)):
+            self.register_buffer(f"{name}_mean", torch.zeros(width))
+            self.register_buffer(f"{name}_scale", torch.ones(width))
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
+
+    def request_part(self, request: Tensor) -> Tensor:
+        """(B, request) → (B, first), the bias included."""
+        part: Tensor = self.from_request((request - self.request_mean) * self.request_scale)
+        return part
+
+    def item_part(self, item: Tensor) -> Tensor:
+        """(n, item) → (n, first); what the generation stores."""
+        part: Tensor = self.from_item((item - self.item_mean) * self.item_scale)
+        return part
+
+    def logits(self, request_part: Tensor, item_part: Tensor, pair: Tensor) -> Tensor:
+        """Calibrated logits: (B, first), (B, K, first), (B, K, pair) → (B, K)."""
+        pair_part = self.from_pair((pair - self.pair_mean) * self.pair_scale)
+        hidden = torch.relu(request_part[:, None, :] + item_part + pair_part)  # (B, K, first)
+        logit = self.out(torch.relu(self.middle(hidden))).squeeze(2)  # (B, K)
+        slope, offset = self.calibration.unbind()
+        return logit * slope + offset
+
+    def forward(self, request: Tensor, item: Tensor, pair: Tensor) -> Tensor:
+        """The unsplit form, as training runs it: (n, request), (n, item), (n, pair) → (n,) logits."""
+        stacked = torch.cat(
+            [
+                (request - self.request_mean) * self.request_scale,
+                (item - self.item_mean) * self.item_scale,
+                (pair - self.pair_mean) * self.pair_scale,
+            ],
+            dim=1,
+        )
+        weight = torch.cat([self.from_request.weight, self.from_item.weight, self.from_pair.weight], dim=1)
+        hidden = torch.relu(nn.functional.linear(stacked, weight, self.from_request.bias))  # (n, first)
+        logit = self.out(torch.relu(self.middle(hidden))).squeeze(1)
+        slope, offset = self.calibration.unbind()
+        return logit * slope + offset

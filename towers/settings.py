@@ -1,0 +1,115 @@
+"""Settings of learning and retrieval: the sections [features], [towers], [ranker], [training], [index] of a shop's TOML.
+
+Frozen, unknown keys are errors, every number has its unit, default and reason.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FeatureSettings(_Section):
+    """What the models see of users, items and requests."""
+
+    sequence_events_max: int = Field(default=50, ge=1, le=1_000, description="Newest events that the user tower reads.")
+    history_events_max: int = Field(
+        default=8_192, ge=1, description="Newest events of a user that user × item features read; bounds the work."
+    )
+    affinity_attributes: tuple[str, ...] = Field(
+        default=(), description="Categorical item attributes whose share in the user's purchases is a ranker feature."
+    )
+    user_id_buckets: int = Field(
+        default=0, ge=0, description="Hash buckets of user ids in the user tower; 0 leaves the user's id out."
+    )
+
+
+class TowerSettings(_Section):
+    """Shape and training of the two towers."""
+
+    dimension: int = Field(default=64, ge=4, le=1_024, description="D, length of user and item embeddings.")
+    encoder: Literal["self_attention", "mean"] = Field(default="self_attention", description="The sequence encoder.")
+    blocks: int = Field(default=1, ge=1, le=8, description="Self-attention blocks.")
+    heads: int = Field(default=2, ge=1, description="Attention heads; divides the dimension.")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout in the encoders.")
+    id_dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of ids hidden in training, so that attributes alone carry meaning."
+    )
+    item_events_min: int = Field(
+        default=3, ge=1, description="Target events that earn an item an id embedding; rarer ones rest on attributes."
+    )
+    positives: Literal["all", "new"] = Field(
+        default="all", description="Whether items that the user bought before are targets too."
+    )
+    epochs_max: int = Field(default=6, ge=1, description="Passes over the training visits.")
+    patience: int = Field(default=2, ge=1, description="Epochs without gain on validation before training stops.")
+    batch_size: int = Field(default=256, ge=2, description="Visits in a step.")
+    targets_per_visit: int = Field(default=2, ge=1, description="Positives drawn from each visit in a step.")
+    uniform_negatives: int = Field(default=1_024, ge=1, description="Catalogue items drawn in a step as negatives.")
+    learning_rate: float = Field(default=2e-3, gt=0, description="AdamW's peak step size.")
+    weight_decay: float = Field(default=1e-4, ge=0, description="AdamW's decoupled decay.")
+    temperature: float = Field(default=0.07, gt=0, description="Initial softmax temperature; learned from there.")
+    gradient_norm_max: float = Field(default=1.0, gt=0, description="Gradients are clipped to this norm.")
+
+
+class CandidateSettings(_Section):
+    """How many candidates each source brings before ranking."""
+
+    two_tower: int = Field(default=100, ge=0, le=2_000, description="Nearest items to the user's embedding.")
+    buy_again: int = Field(default=100, ge=0, le=2_000, description="The user's bought items, by decayed frequency.")
+    popular: int = Field(default=50, ge=0, le=2_000, description="Items that most users bought in the last 28 days.")
+    similar: int = Field(default=50, ge=0, le=2_000, description="Nearest items to each context item, product pages only.")
+
+
+class RankerSettings(_Section):
+    """Shape and training of the ranker."""
+
+    hidden: tuple[int, int] = Field(default=(64, 32), description="Units of the two hidden layers.")
+    cuts: int = Field(default=3, ge=1, le=24, description="Training moments, each asked as of its own day.")
+    cut_every_days: int = Field(default=30, ge=1, description="Days between two training moments.")
+    horizon_days: int = Field(default=30, ge=1, description="A candidate is positive when bought within these days.")
+    product: bool = Field(default=False, description="Adds user ∘ item, which cannot be precomputed.")
+    epochs_max: int = Field(default=4, ge=1, description="Passes over the training candidates.")
+    patience: int = Field(default=1, ge=1, description="Epochs without gain on validation before training stops.")
+    batch_size: int = Field(default=8_192, ge=1, description="Candidates in a step.")
+    learning_rate: float = Field(default=4e-3, gt=0, description="AdamW's peak step size.")
+    weight_decay: float = Field(default=1e-4, ge=0, description="AdamW's decoupled decay.")
+    gradient_norm_max: float = Field(default=1.0, gt=0, description="Gradients are clipped to this norm.")
+
+
+class TrainingSettings(_Section):
+    """Which time is learned from, and where it runs."""
+
+    train_end: datetime | None = Field(
+        default=None, description="Events from then on are never learned from; default: just after the last event."
+    )
+    validation_days: int = Field(default=30, ge=1, description="The last days before train_end, for tuning.")
+    item_users_min: int = Field(
+        default=0, ge=0, description="Users who must have bought an item before it is recommended; 0 admits all items."
+    )
+    seed: int = Field(default=17, ge=0, description="Seed of every random choice.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA when there is one.")
+    threads: int = Field(default=0, ge=0, description="torch threads; 0 means one for each core.")
+
+    @field_validator("train_end")
+    @classmethod
+    def _aware(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"{info.field_name} needs a time zone: {value.isoformat()}; append Z for UTC")
+        return value
+
+
+class LearningSettings(_Section):
+    """All of a shop's sections that learning and retrieval read."""
+
+    features: FeatureSettings = FeatureSettings()
+    towers: TowerSettings = TowerSettings()
+    candidates: CandidateSettings = CandidateSettings()
+    ranker: RankerSettings = RankerSettings()
+    training: TrainingSettings = TrainingSettings()

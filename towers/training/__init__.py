@@ -1,0 +1,1 @@
+"""Training: the loop, the visits that teach the towers, the cuts that teach the ranker."""

@@ -1,0 +1,250 @@
+"""A training run: tune on the validation month, then learn again with that month and the epochs it chose.
+
+The towers end where the ranker's earliest cut begins, so that every score the ranker learns from was made for the
+future, as in serving. At serving the towers still read the newest events: only their weights are older.
+
+    validate   towers ← before c3 | cuts c3 c2 c1 | scored on the validation month     chooses epochs, calibrates
+    refit      the same, everything one validation period later                        what is published
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from towers.evaluation.predictions import auc, log_loss
+from towers.features.histories import BoolArray, FloatArray
+from towers.item_table import item_table
+from towers.learning_data import LearningData, encode, fit_encoders, retrievable_items
+from towers.model import TrainedModel, ranker_shape
+from towers.models.item_tower import ItemTensors
+from towers.models.ranker import Ranker
+from towers.recommender import UserEmbedder
+from towers.schema import Dataset
+from towers.settings import LearningSettings
+from towers.training.cuts import DAY_S, CutExamples, RetrieverFactory, bought_between, build_cut
+from towers.training.loop import Checkpoint, FitResult, Schedule, fit
+from towers.training.ranker_task import RankerTask, calibrate, candidate_ndcg, ranker_logits
+from towers.training.tower_task import TowerTask, Towers, embed_items
+from towers.training.visits import find_visits
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One phase's outcome: the model and how it was found."""
+
+    model: TrainedModel
+    towers: FitResult
+    ranker: FitResult
+
+
+@dataclass
+class TrainingRun:
+    """All that both phases share.
+
+    Attributes:
+        dataset, settings: what is learned from, and how.
+        retrievers: builds the search that hard negatives come from.
+        directory: for checkpoints. progress: the bars. say: prints a line.
+    """
+
+    dataset: Dataset
+    settings: LearningSettings
+    retrievers: RetrieverFactory
+    directory: Path
+    progress: Progress
+    say: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        self.device = choose_device(self.settings.training.device)
+        if self.settings.training.threads:
+            torch.set_num_threads(self.settings.training.threads)
+
+    def _checkpoint(self, phase: str, model: str) -> Checkpoint:
+        """A checkpoint of other data or settings is not resumed."""
+        meta = self.dataset.meta.model_dump_json()
+        fingerprint = hashlib.sha256((meta + self.settings.model_dump_json()).encode()).hexdigest()[:16]
+        return Checkpoint(self.directory / "checkpoints" / f"{phase}-{model}.safetensors", fingerprint)
+
+    def train_end_s(self) -> int:
+        """Where learning ends, epoch seconds."""
+        end = self.settings.training.train_end
+        return int(end.timestamp()) if end is not None else self.dataset.meta.last_time_s + 1
+
+    def run(self) -> TrainedModel:
+        """Both phases; returns the refitted model with the validation's metrics."""
+        started = time.monotonic()
+        end_s = self.train_end_s()
+        validation_s = self.settings.training.validation_days * DAY_S
+        tuned = self._phase("validate", end_s - validation_s, end_s, None)
+        refitted = self._phase("refit", end_s, None, tuned)
+        metrics = {**tuned.model.metrics, "seconds": round(time.monotonic() - started, 1)}
+        shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
+        return TrainedModel(**{**refitted.model.__dict__, "metrics": metrics})
+
+    def _phase(self, name: str, ranker_end_s: int, validation_end_s: int | None, tuned: Fitted | None) -> Fitted:
+        """One phase; the ranker's youngest training cut has its whole horizon before `ranker_end_s`."""
+        settings = self.settings
+        ranker = settings.ranker
+        newest = ranker_end_s - ranker.horizon_days * DAY_S
+        cut_times = [newest - place * ranker.cut_every_days * DAY_S for place in range(ranker.cuts)]
+        towers_end_s = cut_times[-1]
+        data = encode(
+            self.dataset,
+            fit_encoders(self.dataset, settings, towers_end_s),
+            settings,
+            towers_end_s,
+        )
+        torch.manual_seed(settings.training.seed)
+        towers, towers_result = self._fit_towers(name, data, towers_end_s, tuned)
+        vectors = embed_items(towers.item, ItemTensors.of(data.items, self.device)).cpu().numpy()
+        embedder = UserEmbedder(towers.user.cpu(), vectors, settings.features.sequence_events_max)
+        model = Ranker(ranker_shape(settings))
+        cuts = [self._cut(f"{name} cut", data, embedder, vectors, model, cut_s) for cut_s in cut_times]
+        held_out = None
+        if validation_end_s is not None:
+            held_out = self._cut(f"{name} held out", data, embedder, vectors, model, ranker_end_s)
+        ranker_result = self._fit_ranker(name, model, cuts, held_out, tuned)
+        metrics = self._measure(data, model, held_out, towers_result, ranker_result, ranker_end_s)
+        if tuned is not None:
+            model.calibration.copy_(tuned.model.ranker.calibration)
+        trained = TrainedModel(
+            settings,
+            data.encoders,
+            towers.item.cpu().eval(),
+            towers.user.cpu().eval(),
+            model.cpu().eval(),
+            towers_end_s,
+            ranker_end_s,
+            metrics,
+        )
+        return Fitted(trained, towers_result, ranker_result)
+
+    def _fit_towers(
+        self, name: str, data: LearningData, towers_end_s: int, tuned: Fitted | None
+    ) -> tuple[Towers, FitResult]:
+        settings = self.settings
+        learnable = retrievable_items(
+            data.histories, data.item_count, towers_end_s, settings.training.item_users_min
+        )
+        visits = find_visits(data, learnable, only_new=settings.towers.positives == "new")
+        task = TowerTask(
+            model=Towers(data, settings).to(self.device),
+            data=data,
+            visits=visits,
+            learnable=learnable,
+            settings=settings,
+            train_end_s=towers_end_s,
+            validation_end_s=towers_end_s + (settings.training.validation_days * DAY_S if tuned is None else 0),
+            seed=settings.training.seed,
+            device=self.device,
+            name=f"{name}: towers",
+        )
+        schedule = Schedule(
+            settings.towers.epochs_max,
+            settings.towers.patience,
+            settings.towers.learning_rate,
+            settings.towers.weight_decay,
+            settings.towers.gradient_norm_max,
+            stop_after=tuned.towers.epochs if tuned is not None else None,
+        )
+        checkpoint = self._checkpoint(name, "towers")
+        return task.model, fit(task, schedule, settings.training.seed, checkpoint, self.progress)
+
+    def _cut(
+        self, label: str, data: LearningData, embedder: UserEmbedder, vectors: FloatArray, ranker: Ranker, cut_s: int
+    ) -> CutExamples:
+        table = item_table(data, vectors, self.settings, cut_s)
+        examples = build_cut(data, self.settings, embedder, ranker, table, self.retrievers, cut_s)
+        self.say(
+            f"{label} {np.datetime64(cut_s, 's')}: {len(examples.user_row):,} users, {len(examples.label):,} candidates, "
+            f"{examples.label.mean():.2%} bought"
+        )
+        return examples
+
+    def _fit_ranker(
+        self, name: str, model: Ranker, cuts: list[CutExamples], held_out: CutExamples | None, tuned: Fitted | None
+    ) -> FitResult:
+        ranker = self.settings.ranker
+        torch.manual_seed(self.settings.training.seed)
+        task = RankerTask(
+            model.to(self.device),
+            cuts,
+            held_out,
+            ranker.batch_size,
+            self.settings.training.seed,
+            self.device,
+            name=f"{name}: ranker",
+        )
+        schedule = Schedule(
+            ranker.epochs_max,
+            ranker.patience,
+            ranker.learning_rate,
+            ranker.weight_decay,
+            ranker.gradient_norm_max,
+            stop_after=tuned.ranker.epochs if tuned is not None else None,
+        )
+        return fit(task, schedule, self.settings.training.seed, self._checkpoint(name, "ranker"), self.progress)
+
+    def _measure(
+        self,
+        data: LearningData,
+        ranker: Ranker,
+        held_out: CutExamples | None,
+        towers_result: FitResult,
+        ranker_result: FitResult,
+        cut_s: int,
+    ) -> dict[str, Any]:
+        metrics: dict[str, Any] = {
+            "towers": {"epochs": towers_result.epochs, "history": towers_result.history},
+            "ranker": {"epochs": ranker_result.epochs, "history": ranker_result.history},
+        }
+        if held_out is None:
+            return metrics
+        slope, offset = calibrate(ranker, held_out, self.device)
+        logit = ranker_logits(ranker, held_out, self.device)
+        never = ~_bought_before(data, held_out, cut_s)
+        metrics["validation"] = {
+            "recall@100_of_towers": towers_result.score,
+            "ndcg@20_of_candidates": candidate_ndcg(held_out, logit),
+            "ndcg@20_of_new_candidates": candidate_ndcg(held_out, logit, never),
+            "calibration": [slope, offset],
+            **_ranker_quality(logit, held_out),
+        }
+        for key, value in metrics["validation"].items():
+            self.say(f"validation {key}: {value if isinstance(value, list) else round(value, 4)}")
+        return metrics
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` takes CUDA when there is one; `cuda` without one is an error."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ValueError("training.device is cuda, but torch sees no CUDA device; use auto or cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _bought_before(data: LearningData, cut: CutExamples, cut_s: int) -> BoolArray:
+    bought = bought_between(data, 0, cut_s)
+    return np.isin(cut.user_row[cut.candidate_user].astype(np.int64) * data.item_count + cut.candidate_item, bought)
+
+
+def _ranker_quality(logit: FloatArray, cut: CutExamples) -> dict[str, float]:
+    """AUC, log loss, and the expected calibration error over ten equally filled bins."""
+    label = cut.label.astype(np.int64)
+    probability = 1 / (1 + np.exp(-logit.astype(np.float64)))
+    bins = np.array_split(np.argsort(logit, kind="stable"), 10)
+    error = sum(abs(probability[rows].mean() - label[rows].mean()) * len(rows) for rows in bins if len(rows))
+    return {
+        "auc": auc(logit.astype(np.float64), label),
+        "log_loss": log_loss(probability, label),
+        "calibration_error": float(error / len(label)),
+    }
