@@ -10,6 +10,7 @@ import asyncio
 import gc
 from array import array
 from collections.abc import Callable
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -49,6 +50,10 @@ def load_test(
     channels: Annotated[int, typer.Option(help="connections", min=1, max=CHANNEL_COUNT_MAX)] = 4,
     placement: Annotated[str, typer.Option(help="placement asked for")] = "home",
     page_size: Annotated[int, typer.Option(help="items asked for; 0: the placement's own", min=0)] = 20,
+    request_time: Annotated[
+        datetime | None,
+        typer.Option(help="as of when to ask; default now, another only with replay", formats=["%Y-%m-%dT%H:%M:%S%z"]),
+    ] = None,
     zipf: Annotated[float, typer.Option(help="exponent of the draw of users; 0: uniform", min=0.0, max=5.0)] = 1.0,
     timeout_ms: Annotated[int, typer.Option(help="deadline of a request", min=1, max=60_000)] = 1000,
     in_flight_max: Annotated[int, typer.Option(help="unanswered requests", min=1, max=IN_FLIGHT_LIMIT)] = 1000,
@@ -69,7 +74,8 @@ def load_test(
         user_ids = read_user_ids(users)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    requests = serialise_requests(user_ids, draw_zipf(len(user_ids), len(times), zipf, seed), placement, page_size)
+    draws = draw_zipf(len(user_ids), len(times), zipf, seed)
+    requests = serialise_requests(user_ids, draws, placement, page_size, request_time)
     tally = Tally(warm_up_s=warm_up, end_s=warm_up + duration)
     console = Console(stderr=True)
     try:

@@ -6,10 +6,12 @@ import typer
 
 from index.commands.activate import activate
 from index.commands.list import list_
+from index.commands.rebuild import rebuild
 from index.commands.rollback import rollback
 from index.commands.verify import verify
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.command("rebuild")(rebuild)
 app.command("list")(list_)
 app.command("verify")(verify)
 app.command("activate")(activate)

@@ -1,4 +1,4 @@
-"""Generates the Python stubs of protos/twinrank/v1 beside their sources; `--check` fails when the checked-in ones differ.
+"""Generates the Python stubs of protos/twinrank/v1 beside their sources; `--check` fails when those kept differ.
 
 The protoc is the one inside the pinned grpcio-tools, so that every machine writes the same bytes.
 """

@@ -18,7 +18,7 @@ class RepeatPolicy(IntEnum):
 
 
 class Source(IntFlag):
-    """The candidate sources that brought an item, as a bit set; the lowest set bit is the one named first."""
+    """The candidate sources that brought an item, as a bit set; `server.encoding` says which is named first."""
 
     NONE = 0
     TWO_TOWER = 1

@@ -74,7 +74,8 @@ class Exclusions:
             return np.zeros(rows.shape, np.bool_)
         key = np.arange(len(rows), dtype=np.int64)[:, None] * self.item_count + rows
         place = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
-        return (self.key[place] == key) & (rows >= 0)
+        excluded: BoolArray = (self.key[place] == key) & (rows >= 0)
+        return excluded
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +166,12 @@ def _popular(request_count: int, items: ItemTable, k: int, exclusions: Exclusion
     return _first_allowed(np.broadcast_to(items.popular[:depth], (request_count, depth)), k, exclusions)
 
 
-def _similar(
-    seeds: Int32Array, items: ItemTable, k: int, retriever: Retriever, exclusions: Exclusions
-) -> Int32Array:
+def _similar(seeds: Int32Array, items: ItemTable, k: int, retriever: Retriever, exclusions: Exclusions) -> Int32Array:
     """The nearest items to the mean of each request's seeds."""
     present = seeds >= 0
     mean = (items.vectors[np.maximum(seeds, 0)] * present[:, :, None]).sum(axis=1, dtype=np.float32)  # (B, D)
     near = _nearest(mean, k, retriever, exclusions)
-    return np.where(present.any(axis=1)[:, None], near, np.int32(-1))
+    return np.where(present.any(axis=1, keepdims=True), near, np.int32(-1))
 
 
 def _merge(found: list[tuple[int, Int32Array]]) -> Candidates:

@@ -101,18 +101,19 @@ def fit_encoders(dataset: Dataset, settings: LearningSettings, until_s: int) -> 
     meta, events = dataset.meta, dataset.events
     item, user = meta.item_attributes, meta.user_attributes
     target = np.isin(events.event_type, [meta.event_types.index(name) for name in meta.target_event_types])
-    bought = np.bincount(events.item_row[target & (events.time_s < until_s)], minlength=dataset.item_count)
+    known = events.time_s < until_s
+    bought = np.bincount(events.item_row[target & known], minlength=dataset.item_count)
     frequent = np.flatnonzero(bought >= settings.towers.item_events_min)
     ids = dataset.items["item_id"].gather(frequent).to_list()
     return Encoders(
-        items=ItemEncoder.fit(
-            dataset.items, ids, item.categorical, item.numeric, item.text
-        ),
+        items=ItemEncoder.fit(dataset.items, ids, item.categorical, item.numeric, item.text),
         user_attributes={
             **{name: Vocabulary.of(dataset.users[name].to_list()) for name in user.categorical},
             **{name: Quantiles.of(dataset.users[name].to_numpy()) for name in user.numeric},
         },
-        contexts={name: Vocabulary.of(np.unique(events.context[name]).tolist()) for name in meta.context_columns},
+        contexts={
+            name: Vocabulary.of(np.unique(events.context[name][known]).tolist()) for name in meta.context_columns
+        },
         event_types=tuple(meta.event_types),
         target_event_types=tuple(meta.target_event_types),
     )
@@ -124,7 +125,9 @@ def encode(dataset: Dataset, encoders: Encoders, settings: LearningSettings, fit
     active = np.zeros(dataset.user_count, np.bool_)
     active[events.user_row[events.time_s < fitted_until_s]] = True
     bucket = user_buckets(dataset.users["user_id"].to_list(), settings.features.user_id_buckets)
-    attributes = [vocabulary.codes(dataset.users[name].to_list()) for name, vocabulary in encoders.user_attributes.items()]
+    attributes = [
+        vocabulary.codes(dataset.users[name].to_list()) for name, vocabulary in encoders.user_attributes.items()
+    ]
     return LearningData(
         encoders=encoders,
         items=encoders.items.encode(dataset.items),

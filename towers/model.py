@@ -170,7 +170,9 @@ def read_model(directory: Path) -> TrainedModel:
     if not directory.is_dir():
         raise FileNotFoundError(f"no trained model at {directory}; run python -m towers train CONFIG")
     try:
-        return model_from_files({name: (directory / name).read_bytes() for name in (MODEL_FILE, TOWERS_FILE, RANKER_FILE)})
+        return model_from_files(
+            {name: (directory / name).read_bytes() for name in (MODEL_FILE, TOWERS_FILE, RANKER_FILE)}
+        )
     except OSError as error:
         raise ModelInvalid(f"{directory}: {error}") from error
 
@@ -212,6 +214,9 @@ def _fill(module: nn.Module, name: str, files: dict[str, bytes]) -> None:
 
 
 def _encoders(record: ModelRecord) -> Encoders:
+    strangers = set(record.target_event_types) - set(record.event_types)
+    if strangers:
+        raise ModelInvalid(f"{MODEL_FILE}: target_event_types {sorted(strangers)} are not among event_types")
     try:
         return Encoders(
             items=ItemEncoder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from towers.candidates import Exclusions
 from towers.evaluation import EvaluationSet
@@ -14,7 +15,6 @@ from towers.models.item_tower import ItemTensors
 from towers.recommender import Recommender, UserEmbedder, ranker_item_part, top
 from towers.schema import Dataset
 from towers.training.cuts import USERS_PER_BATCH, RetrieverFactory, last_context, shoppers_at
-from towers.training.run import choose_device
 from towers.training.tower_task import embed_items
 
 
@@ -28,7 +28,7 @@ def rank_users(
     """
     settings = model.settings
     data = encode(dataset, model.encoders, settings, model.towers_until_s)
-    vectors = embed_items(model.item_tower, ItemTensors.of(data.items, choose_device("cpu"))).numpy()
+    vectors = embed_items(model.item_tower, ItemTensors.of(data.items, torch.device("cpu"))).numpy()
     table = item_table(data, vectors, settings, asked.asked_at_s)
     recommender = Recommender(
         UserEmbedder(model.user_tower, vectors, settings.features.sequence_events_max),

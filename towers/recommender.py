@@ -149,8 +149,8 @@ def top(candidates: Candidates, scores: FloatArray, k: int) -> tuple[Int32Array,
     """The k best of each request.
 
     Returns:
-        Rows (B, k) best first with -1 pads, their scores (B, k), and their columns in `candidates` (B, k). Equal scores
-        keep the order of rows, so that the same request always gets the same list.
+        Rows (B, k) best first with -1 pads, their scores (B, k), and their columns in `candidates` (B, k); k is at most
+        the width of `candidates`. Equal scores keep the order of rows, so that a request always gets the same list.
     """
     k = min(k, scores.shape[1])
     columns = np.argsort(-scores, axis=1, kind="stable")[:, :k]

@@ -1,4 +1,4 @@
-"""Settings of learning and retrieval: the sections [features], [towers], [ranker], [training], [index] of a shop's TOML.
+"""Settings of learning and retrieval: [features], [towers], [candidates], [ranker], [training] of a shop's TOML.
 
 Frozen, unknown keys are errors, every number has its unit, default and reason.
 """
@@ -64,7 +64,9 @@ class CandidateSettings(_Section):
     two_tower: int = Field(default=100, ge=0, le=2_000, description="Nearest items to the user's embedding.")
     buy_again: int = Field(default=100, ge=0, le=2_000, description="The user's bought items, by decayed frequency.")
     popular: int = Field(default=50, ge=0, le=2_000, description="Items that most users bought in the last 28 days.")
-    similar: int = Field(default=50, ge=0, le=2_000, description="Nearest items to each context item, product pages only.")
+    similar: int = Field(
+        default=50, ge=0, le=2_000, description="Nearest items to each context item, product pages only."
+    )
 
 
 class RankerSettings(_Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from twinrank_client import RecommendRequest
@@ -29,11 +30,19 @@ def draw_zipf(population: int, count: int, exponent: float, seed: int) -> list[i
     return random.Random(seed).choices(range(population), cum_weights=list(weights), k=count)
 
 
-def serialise_requests(user_ids: Sequence[str], draws: Sequence[int], placement: str, page_size: int) -> list[bytes]:
+def serialise_requests(
+    user_ids: Sequence[str],
+    draws: Sequence[int],
+    placement: str,
+    page_size: int,
+    request_time: datetime | None = None,
+) -> list[bytes]:
     """The request of each draw as bytes, made once a shopper, so that sending costs no protobuf."""
     made = {
         rank: write_recommend(
-            RecommendRequest(user_id=user_ids[rank], placement=placement, page_size=page_size)
+            RecommendRequest(
+                user_id=user_ids[rank], placement=placement, page_size=page_size, request_time=request_time
+            )
         ).SerializeToString()
         for rank in set(draws)
     }

@@ -1,0 +1,1 @@
+"""The commands of `python -m towers`: composition roots, which nothing imports."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from implicit.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from towers.evaluation.baselines import HALF_LIFE_DAYS, OwnHistory, Recommender, RowArray, ScoreArray
 from towers.evaluation.train_log import TrainLog

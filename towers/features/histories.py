@@ -65,7 +65,8 @@ class HistoryBatch:
     def age_days(self) -> FloatArray:
         """(E,) days between the event and its request, never negative."""
         as_of = np.repeat(self.as_of_s, np.diff(self.offsets))
-        return np.maximum(as_of - self.time_s, 0).astype(np.float32) / np.float32(86_400)
+        age_s: FloatArray = np.maximum(as_of - self.time_s, 0).astype(np.float32)
+        return age_s / np.float32(86_400)
 
     def targets(self) -> HistoryBatch:
         """The same requests with the events of target types alone."""

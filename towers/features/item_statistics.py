@@ -38,7 +38,7 @@ class ItemStatistics:
 
 
 def item_statistics(histories: Histories, item_count: int, as_of_s: int) -> ItemStatistics:
-    """Counts the target events before `as_of_s`; an item without any has zeros."""
+    """Counts the target events before `as_of_s`; an item without any has zeros, and 90 days between purchases."""
     seen = histories.is_target(histories.event_type) & (histories.time_s < as_of_s)
     user = np.repeat(np.arange(histories.user_count, dtype=np.int64), np.diff(histories.offsets))[seen]
     item = histories.item_row[seen].astype(np.int64)

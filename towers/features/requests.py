@@ -80,9 +80,7 @@ def request_arrays(
     )
 
 
-def _sequence(
-    newest: HistoryBatch, length: int
-) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.int64]]:
+def _sequence(newest: HistoryBatch, length: int) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.int64]]:
     """Right-aligned (B, N) arrays of the newest events."""
     item_row = np.full((len(newest), length), -1, np.int32)
     event_type = np.zeros((len(newest), length), np.uint8)
@@ -92,7 +90,7 @@ def _sequence(
     item_row[request, column] = newest.item_row
     event_type[request, column] = newest.event_type
     gap_s = np.maximum(newest.as_of_s[request] - newest.time_s, 0)
-    # Seconds to half a year in 16 buckets: 1 min, 2, 4, … 2^14 min (11 days), then doubling is cut off.
+    # Bucket b begins at 15 · (2^b - 1) minutes: 0, 15 min, 45 min, … 341 days, which is the last one.
     gap_bucket[request, column] = np.clip(np.log2(gap_s / 900 + 1), 0, GAP_BUCKETS - 1).astype(np.int64)
     return item_row, event_type, gap_bucket
 

@@ -40,7 +40,7 @@ class Vocabulary:
     def _code_of(self) -> dict[str, int]:
         return {value: code for code, value in enumerate(self.values, start=1)}
 
-    def codes(self, values: Sequence[str]) -> Int32Array:
+    def codes(self, values: Sequence[str] | NDArray[np.object_]) -> Int32Array:
         """(n,) int32 codes; 0 for a value that training did not see."""
         code_of = self._code_of
         return np.fromiter((code_of.get(value, 0) for value in values), np.int32, len(values))

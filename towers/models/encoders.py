@@ -23,7 +23,8 @@ class MeanEncoder(nn.Module):
         weight = torch.exp(self.weight_log[-events.shape[1] :]) * present  # (B, N)
         weight = weight / weight.sum(dim=1, keepdim=True).clamp_min(1e-6)
         mean = torch.einsum("bn,bnd->bd", weight, events)
-        return self.out(mean) * present.any(dim=1, keepdim=True)  # (B, D)
+        encoded: Tensor = self.out(mean) * present.any(dim=1, keepdim=True)  # (B, D)
+        return encoded
 
 
 class _Block(nn.Module):
@@ -37,9 +38,7 @@ class _Block(nn.Module):
         self.key_value = nn.Linear(dimension, 2 * dimension)
         self.out = nn.Linear(dimension, dimension)
         self.norm_mlp = nn.LayerNorm(dimension)
-        self.mlp = nn.Sequential(
-            nn.Linear(dimension, 2 * dimension), nn.GELU(), nn.Linear(2 * dimension, dimension)
-        )
+        self.mlp = nn.Sequential(nn.Linear(dimension, 2 * dimension), nn.GELU(), nn.Linear(2 * dimension, dimension))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, last_only: bool) -> Tensor:
@@ -54,10 +53,11 @@ class _Block(nn.Module):
         attended = attended.transpose(1, 2).flatten(2)  # (B, Q, D)
         kept = x[:, -1:] if last_only else x
         kept = kept + self.dropout(self.out(attended))
-        return kept + self.dropout(self.mlp(self.norm_mlp(kept)))
+        after: Tensor = kept + self.dropout(self.mlp(self.norm_mlp(kept)))
+        return after
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, H, N, D / H)
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)  # (B, H, N, D / H)
 
 
 class SelfAttentionEncoder(nn.Module):
@@ -84,4 +84,5 @@ class SelfAttentionEncoder(nn.Module):
         mask = ((causal & present[:, None, :]) | itself)[:, None]  # (B, 1, N, N)
         for place, block in enumerate(self.blocks):
             x = block(x, mask, last_only=not full and place == len(self.blocks) - 1)
-        return self.norm(x[:, -1]) * present[:, -1:]  # (B, D)
+        encoded: Tensor = self.norm(x[:, -1]) * present[:, -1:]  # (B, D)
+        return encoded

@@ -55,19 +55,18 @@ class ItemTower(nn.Module):
         super().__init__()
         self.id_dropout = id_dropout
         self.id_embedding = nn.Embedding(shape.id_count, dimension, padding_idx=0)
-        self.attribute_embeddings = nn.ModuleList(nn.Embedding(count, dimension) for count in shape.attribute_counts)
+        self.attribute_embeddings = nn.ModuleList(
+            nn.Embedding(count, dimension, padding_idx=0) for count in shape.attribute_counts
+        )
         self.numbers = nn.Linear(shape.number_count, dimension) if shape.number_count else None
-        self.words = (
-            nn.EmbeddingBag(WORD_BUCKETS, dimension, mode="mean", padding_idx=0) if shape.has_words else None
-        )
+        self.words = nn.EmbeddingBag(WORD_BUCKETS, dimension, mode="mean", padding_idx=0) if shape.has_words else None
         self.norm = nn.LayerNorm(dimension)
-        self.mlp = nn.Sequential(
-            nn.Linear(dimension, 2 * dimension), nn.GELU(), nn.Linear(2 * dimension, dimension)
-        )
-        for embedding in (self.id_embedding, *self.attribute_embeddings):
-            nn.init.normal_(embedding.weight, std=0.1)
-        with torch.no_grad():
-            self.id_embedding.weight[0] = 0
+        self.mlp = nn.Sequential(nn.Linear(dimension, 2 * dimension), nn.GELU(), nn.Linear(2 * dimension, dimension))
+        for module in self.modules():
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                nn.init.normal_(module.weight, std=0.1)
+                with torch.no_grad():
+                    module.weight[0] = 0  # what training never saw says nothing
 
     def forward(self, items: ItemTensors) -> Tensor:
         """Embeds n items.

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 
 
 def sampled_softmax(
-    user_vectors: Tensor, item_vectors: Tensor, positive: Tensor, log_expected_draws: Tensor, blocked: Tensor, scale: Tensor
+    user_vectors: Tensor,
+    item_vectors: Tensor,
+    positive: Tensor,
+    log_expected_draws: Tensor,
+    blocked: Tensor,
+    scale: Tensor,
 ) -> Tensor:
     """Mean cross-entropy of each row's positive against all candidates of the step.
 
@@ -28,8 +33,8 @@ def sampled_softmax(
         A scalar.
     """
     logits = scale * (user_vectors @ item_vectors.T) - log_expected_draws  # (R, C)
-    allowed = blocked.scatter(1, positive[:, None], False)
-    return nn.functional.cross_entropy(logits.masked_fill(allowed, -torch.inf), positive)
+    left_out = blocked.scatter(1, positive[:, None], False)  # a row's own positive always stays
+    return nn.functional.cross_entropy(logits.masked_fill(left_out, -torch.inf), positive)
 
 
 def log_expected_draws(target_share: Tensor, positives_per_step: int, uniform_per_step: int, item_count: int) -> Tensor:

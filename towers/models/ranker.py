@@ -66,7 +66,7 @@ class Ranker(nn.Module):
         """Calibrated logits: (B, first), (B, K, first), (B, K, pair) → (B, K)."""
         pair_part = self.from_pair((pair - self.pair_mean) * self.pair_scale)
         hidden = torch.relu(request_part[:, None, :] + item_part + pair_part)  # (B, K, first)
-        logit = self.out(torch.relu(self.middle(hidden))).squeeze(2)  # (B, K)
+        logit: Tensor = self.out(torch.relu(self.middle(hidden))).squeeze(2)  # (B, K)
         slope, offset = self.calibration.unbind()
         return logit * slope + offset
 
@@ -82,6 +82,6 @@ class Ranker(nn.Module):
         )
         weight = torch.cat([self.from_request.weight, self.from_item.weight, self.from_pair.weight], dim=1)
         hidden = torch.relu(nn.functional.linear(stacked, weight, self.from_request.bias))  # (n, first)
-        logit = self.out(torch.relu(self.middle(hidden))).squeeze(1)
+        logit: Tensor = self.out(torch.relu(self.middle(hidden))).squeeze(1)  # (n,)
         slope, offset = self.calibration.unbind()
         return logit * slope + offset

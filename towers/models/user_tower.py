@@ -78,15 +78,16 @@ class UserTower(nn.Module):
         self.weekday = nn.Embedding(7, dimension)
         self.features = nn.Linear(len(REQUEST_FEATURES), dimension)
         self.user = nn.Embedding(features.user_id_buckets + 1, dimension) if features.user_id_buckets else None
-        self.attributes = nn.ModuleList(nn.Embedding(count, dimension) for count in shape.attribute_counts)
-        self.contexts = nn.ModuleList(nn.Embedding(count, dimension) for count in shape.context_counts)
+        self.attributes = nn.ModuleList(nn.Embedding(n, dimension, padding_idx=0) for n in shape.attribute_counts)
+        self.contexts = nn.ModuleList(nn.Embedding(n, dimension, padding_idx=0) for n in shape.context_counts)
         self.norm = nn.LayerNorm(dimension)
-        self.mlp = nn.Sequential(
-            nn.Linear(dimension, 2 * dimension), nn.GELU(), nn.Linear(2 * dimension, dimension)
-        )
+        self.mlp = nn.Sequential(nn.Linear(dimension, 2 * dimension), nn.GELU(), nn.Linear(2 * dimension, dimension))
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.05)
+                if module.padding_idx is not None:
+                    with torch.no_grad():
+                        module.weight[module.padding_idx] = 0  # what training never saw says nothing
 
     def forward(self, requests: RequestTensors, event_vectors: Tensor) -> Tensor:
         """Embeds B requests.

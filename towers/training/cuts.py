@@ -99,6 +99,11 @@ def build_cut(
     recommender = Recommender(embedder, ranker, table, item_part, retrievers(table))
     bought = bought_between(data, cut_s, cut_s + settings.ranker.horizon_days * DAY_S)
     users = users_before(data, cut_s)
+    if len(users) == 0:
+        raise ValueError(
+            f"no user has an event before the cut {np.datetime64(cut_s, 's')}; the log is too short for these "
+            "ranker.cuts, cut_every_days, horizon_days and training.validation_days"
+        )
     requests, owners, items, pairs = [], [], [], []
     for begin in range(0, len(users), USERS_PER_BATCH):
         chunk = users[begin : begin + USERS_PER_BATCH]

@@ -54,7 +54,11 @@ class Task(Protocol):
     """One model's training problem."""
 
     name: str
-    model: nn.Module
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        ...
 
     def step_count(self) -> int:
         """Steps in an epoch."""
@@ -128,9 +132,11 @@ def _epoch(task: Task, run: _Run, gradient_norm_max: float, show: Callable[[str]
         run.optimizer.step()
         run.rates.step()
         total, steps = total + float(loss.detach()), steps + 1
+        if not math.isfinite(total):
+            raise FloatingPointError(
+                f"{task.name}: the loss became {total} in step {steps} of epoch {run.epoch + 1}; lower learning_rate"
+            )
         show(f"loss {total / steps:.4f}")
-    if not math.isfinite(total):
-        raise FloatingPointError(f"{task.name}: the loss became {total} in epoch {run.epoch + 1}; lower learning_rate")
     return total / max(steps, 1)
 
 
@@ -151,7 +157,8 @@ class _Run:
     def finish_epoch(self, loss: float, score: float) -> None:
         self.epoch += 1
         self.history.append((loss, score))
-        if math.isnan(score) or score > self.best_score:
+        unmeasured = math.isnan(score) and not math.isfinite(self.best_score)  # no validation: the newest is the best
+        if unmeasured or score > self.best_score:
             self.best_epoch, self.best_score = self.epoch, score
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
@@ -175,7 +182,9 @@ class _Run:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".tmp")
-        save_file({name: value.contiguous().clone() for name, value in tensors.items()}, beside, {"run": json.dumps(header)})
+        save_file(
+            {name: value.contiguous().clone() for name, value in tensors.items()}, beside, {"run": json.dumps(header)}
+        )
         os.replace(beside, path)
 
     def resume(self, checkpoint: Checkpoint) -> None:

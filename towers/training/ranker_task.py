@@ -44,7 +44,9 @@ class RankerTask:
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self._row))
         for begin in range(0, len(order), self.batch_size):
             chosen = order[begin : begin + self.batch_size]
-            parts = [self._take(place, self._row[chosen][self._cut[chosen] == place]) for place in range(len(self.cuts))]
+            parts = [
+                self._take(place, self._row[chosen][self._cut[chosen] == place]) for place in range(len(self.cuts))
+            ]
             request, item, pair, label = (torch.cat(column) for column in zip(*parts, strict=True))
             yield nn.functional.binary_cross_entropy_with_logits(self.model(request, item, pair), label)
 
@@ -82,7 +84,7 @@ def ranker_logits(ranker: Ranker, cut: CutExamples, device: torch.device) -> Flo
 
 
 def candidate_ndcg(cut: CutExamples, score: FloatArray, allowed: BoolArray | None = None) -> float:
-    """Mean NDCG@20 within the candidates, over users with a positive; `allowed` (n,) restricts both."""
+    """Mean NDCG@20 within the candidates, over users with a positive (NaN without any); `allowed` (n,) restricts both."""
     chosen = np.flatnonzero(allowed) if allowed is not None else np.arange(len(score))
     user, label = cut.candidate_user[chosen], cut.label[chosen]
     order = np.lexsort((-score[chosen], user))
@@ -92,6 +94,8 @@ def candidate_ndcg(cut: CutExamples, score: FloatArray, allowed: BoolArray | Non
     user_count = len(cut.user_row)
     positives = np.bincount(user, weights=label, minlength=user_count).astype(np.int64)
     ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(NDCG_K) + 2))])[np.minimum(positives, NDCG_K)]
+    if not positives.any():
+        return float("nan")
     total = np.bincount(user, weights=gain, minlength=user_count)
     return float((total[positives > 0] / ideal[positives > 0]).mean())
 

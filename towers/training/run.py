@@ -10,6 +10,7 @@ future, as in serving. At serving the towers still read the newest events: only 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -21,20 +22,21 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from towers.evaluation.predictions import auc, log_loss
+from towers.evaluation import auc, evaluate_rankings, log_loss, split_by_time, target_interactions
 from towers.features.histories import BoolArray, FloatArray
 from towers.item_table import item_table
 from towers.learning_data import LearningData, encode, fit_encoders, retrievable_items
 from towers.model import TrainedModel, ranker_shape
 from towers.models.item_tower import ItemTensors
 from towers.models.ranker import Ranker
+from towers.offline import rank_users
 from towers.recommender import UserEmbedder
 from towers.schema import Dataset
 from towers.settings import LearningSettings
 from towers.training.cuts import DAY_S, CutExamples, RetrieverFactory, bought_between, build_cut
 from towers.training.loop import Checkpoint, FitResult, Schedule, fit
 from towers.training.ranker_task import RankerTask, calibrate, candidate_ndcg, ranker_logits
-from towers.training.tower_task import TowerTask, Towers, embed_items
+from towers.training.tower_task import Towers, TowerTask, embed_items
 from towers.training.visits import find_visits
 
 
@@ -87,7 +89,7 @@ class TrainingRun:
         validation_s = self.settings.training.validation_days * DAY_S
         tuned = self._phase("validate", end_s - validation_s, end_s, None)
         refitted = self._phase("refit", end_s, None, tuned)
-        metrics = {**tuned.model.metrics, "seconds": round(time.monotonic() - started, 1)}
+        metrics = {**_finite(tuned.model.metrics), "seconds": round(time.monotonic() - started, 1)}
         shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
         return TrainedModel(**{**refitted.model.__dict__, "metrics": metrics})
 
@@ -127,15 +129,29 @@ class TrainingRun:
             ranker_end_s,
             metrics,
         )
+        if validation_end_s is not None:
+            metrics["validation"] |= self._judge(trained, ranker_end_s, validation_end_s)
         return Fitted(trained, towers_result, ranker_result)
+
+    def _judge(self, model: TrainedModel, begin_s: int, end_s: int) -> dict[str, float]:
+        """The whole recommender on the validation month by the protocol of the test: NDCG@20, all and new only."""
+        item_users_min = max(self.settings.training.item_users_min, 1)
+        split = split_by_time(
+            target_interactions(self.dataset), train_end_s=begin_s, test_end_s=end_s, item_users_min=item_users_min
+        )
+        asked = split.evaluation_set
+        judged = {}
+        for name, questions in (("", asked), ("_new_only", asked.new_only())):
+            rankings = rank_users(self.dataset, model, questions, self.retrievers, k=20)
+            judged[f"ndcg@20{name}"] = evaluate_rankings(rankings, questions, ks=(20,)).mean("ndcg@20")
+        self.say(f"validation, all items ranked: {judged}")
+        return judged
 
     def _fit_towers(
         self, name: str, data: LearningData, towers_end_s: int, tuned: Fitted | None
     ) -> tuple[Towers, FitResult]:
         settings = self.settings
-        learnable = retrievable_items(
-            data.histories, data.item_count, towers_end_s, settings.training.item_users_min
-        )
+        learnable = retrievable_items(data.histories, data.item_count, towers_end_s, settings.training.item_users_min)
         visits = find_visits(data, learnable, only_new=settings.towers.positives == "new")
         task = TowerTask(
             model=Towers(data, settings).to(self.device),
@@ -166,8 +182,8 @@ class TrainingRun:
         table = item_table(data, vectors, self.settings, cut_s)
         examples = build_cut(data, self.settings, embedder, ranker, table, self.retrievers, cut_s)
         self.say(
-            f"{label} {np.datetime64(cut_s, 's')}: {len(examples.user_row):,} users, {len(examples.label):,} candidates, "
-            f"{examples.label.mean():.2%} bought"
+            f"{label} {np.datetime64(cut_s, 's')}: {len(examples.user_row):,} users, "
+            f"{len(examples.label):,} candidates, {examples.label.mean():.2%} bought"
         )
         return examples
 
@@ -223,6 +239,12 @@ class TrainingRun:
         for key, value in metrics["validation"].items():
             self.say(f"validation {key}: {value if isinstance(value, list) else round(value, 4)}")
         return metrics
+
+
+def _finite(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics as JSON can hold them: a figure that could not be measured becomes None."""
+    finite: dict[str, Any] = json.loads(json.dumps(metrics), parse_constant=lambda _: None)
+    return finite
 
 
 def choose_device(wanted: str) -> torch.device:

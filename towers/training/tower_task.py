@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from towers.features.histories import BoolArray, FloatArray, Int64Array
+from towers.features.histories import BoolArray, Int64Array
 from towers.features.requests import request_arrays
 from towers.learning_data import LearningData
 from towers.models.item_tower import ItemTensors, ItemTower
@@ -39,12 +39,12 @@ def embed_items(tower: ItemTower, items: ItemTensors) -> Tensor:
     """(n, D) vectors of all items, embedded in pieces."""
     tower.eval()
     rows = torch.arange(len(items.id_code), device=items.id_code.device)
-    return torch.cat([tower(items.take(piece)) for piece in rows.split(EMBED_BATCH)])
+    return torch.cat([tower(items.take(piece)) for piece in torch.split(rows, EMBED_BATCH)])
 
 
 @dataclass
 class TowerTask:
-    """The towers' training problem; learns from visits before `train_end_s`, validates on those until `validation_end_s`."""
+    """The towers' problem: learns from visits before `train_end_s`, is judged on those until `validation_end_s`."""
 
     model: Towers
     data: LearningData
@@ -139,12 +139,3 @@ class TowerTask:
             counts = np.bincount(visit, minlength=len(chosen))
             recalls.append(np.bincount(visit, weights=hit, minlength=len(chosen)) / np.minimum(counts, k))
         return float(np.concatenate(recalls).mean())
-
-
-def user_vectors(
-    tower: UserTower, requests: RequestTensors, item_vectors: Tensor
-) -> FloatArray:
-    """(B, D) vectors of B requests; `item_vectors` (n, D) is the item tower's table."""
-    with torch.inference_mode():
-        vectors: FloatArray = tower(requests, item_vectors[requests.item_row.clamp_min(0)]).cpu().numpy()
-        return vectors

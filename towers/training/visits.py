@@ -56,7 +56,8 @@ class Visits:
         """(B, count) targets of each chosen visit, drawn with replacement."""
         sizes = self.offsets[chosen + 1] - self.offsets[chosen]
         drawn = (generator.random((len(chosen), count)) * sizes[:, None]).astype(np.int64)
-        return self.target[self.offsets[chosen][:, None] + drawn]
+        targets: Int32Array = self.target[self.offsets[chosen][:, None] + drawn]
+        return targets
 
 
 def find_visits(data: LearningData, learnable: BoolArray, only_new: bool) -> Visits:

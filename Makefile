@@ -1,0 +1,42 @@
+# Two commands: `make demo` (real recommendations on real data) and `make test` (everything CI runs).
+# Both create .venv and install what they need; run again, they do only what is left to do.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo serve test lint types imports generated unit clean
+
+demo: $(VENV)/installed
+	$(BIN)/python -m client.demo
+
+serve: $(VENV)/installed
+	$(BIN)/python -m server --config server/demo.toml
+
+test: $(VENV)/installed lint types imports generated unit
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed
+	$(BIN)/mypy -p server -p towers -p index -p twinrank_client -p client.load -p client.examples
+	$(BIN)/mypy -m client.load_test -m client.demo -m client.demo_scenes -m client.evaluate -m protos.generate
+
+imports: $(VENV)/installed
+	$(BIN)/lint-imports
+
+generated: $(VENV)/installed
+	$(BIN)/python protos/generate.py --check
+
+unit: $(VENV)/installed
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+$(VENV)/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[server,demo,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) var dist

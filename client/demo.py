@@ -1,0 +1,180 @@
+"""`python -m client.demo`: from raw transactions to recommendations over gRPC, every stage a command that a shop runs.
+
+    ingest → train → rebuild → serve → households in words → real time → served evaluation → load test → stop
+
+Everything goes under var/demo; the figures into var/demo/report.json. Exit status 0 when every stage did its work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from rich.console import Console
+from rich.rule import Rule
+from twinrank_client import Client
+
+from client.demo_scenes import HOUSEHOLDS_SHOWN, Stage, show_households, show_real_time
+from client.evaluate import figures, judge, test_split
+from index.generation import current_id, read_manifest
+from towers.schema import Dataset, ShopConfig, load_dataset, read_shop_config
+
+CONFIG = Path("towers/shops/complete_journey.toml")
+SERVER_CONFIG = Path("server/demo.toml")
+SERVICE = "twinrank.v1.RecommendationService"
+READY_WITHIN_S = 60.0
+STOPPED_WITHIN_S = 30.0
+LOAD_RATE_PER_S = 150
+LOAD_S = 10
+
+
+def main() -> None:
+    """Runs every stage and writes the report."""
+    console = Console(soft_wrap=True, highlight=False)
+    shop = read_shop_config(CONFIG)
+    seconds: dict[str, float] = {}
+    for name, arguments in (
+        ("ingest", ["towers", "ingest"]),
+        ("train", ["towers", "train"]),
+        ("rebuild", ["index", "rebuild"]),
+    ):
+        with _stage(name, seconds, console):
+            subprocess.run([sys.executable, "-m", *arguments, str(CONFIG)], check=True)  # noqa: S603
+    dataset = load_dataset(shop.dataset_dir)
+    report: dict[str, Any] = {"quarantine": dataset.meta.quarantine}
+    with _server(seconds, console) as target, Client(target, timeout_s=30) as client:
+        split = test_split(shop, dataset)
+        end = shop.training.train_end
+        assert end is not None
+        stage = Stage(dataset, client, end, console)
+        with _stage("households", seconds, console):
+            asked = split.evaluation_set.user_rows
+            shown = [
+                int(asked[place]) for place in np.linspace(0, len(asked) - 1, HOUSEHOLDS_SHOWN + 2).astype(int)[1:-1]
+            ]
+            show_households(stage, shown)
+            report["real_time_ms"] = show_real_time(stage, shown[0])
+        with _stage("evaluate", seconds, console):
+            report |= _evaluate(client, shop, dataset, console)
+        with _stage("load_test", seconds, console):
+            report["load_test"] = _load_test(target, shop, dataset)
+    generation_id = current_id(shop.generations_dir)
+    assert generation_id is not None
+    index: Any = read_manifest(shop.generations_dir, generation_id).metadata["index"]
+    report |= {
+        "index": {f"recall@{index['recall_k']}": index["recall"], "kind": index["kind"]},
+        "generation_id": generation_id,
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+    }
+    path = shop.shop.work_dir / "report.json"
+    path.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    console.print(Rule("done"))
+    _summary(report, console)
+    console.print(f"figures in {path}")
+
+
+@contextmanager
+def _stage(name: str, seconds: dict[str, float], console: Console) -> Iterator[None]:
+    console.print(Rule(name.replace("_", " ")))
+    began = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - began
+
+
+@contextmanager
+def _server(seconds: dict[str, float], console: Console) -> Iterator[str]:
+    """A real server process on free ports; stopped with SIGTERM, and its exit status must be 0."""
+    target = f"127.0.0.1:{_free_port()}"
+    environment = os.environ | {
+        "TWINRANK_LISTEN__PORT": target.rsplit(":", 1)[1],
+        "TWINRANK_METRICS__PORT": "0",
+        "TWINRANK_ADMIN__PORT": "0",
+        "TWINRANK_LIFECYCLE__DRAIN_S": "0",
+    }
+    log = Path("var/demo/server.log")
+    with log.open("w", encoding="utf-8") as out:
+        command = [sys.executable, "-m", "server", "--config", str(SERVER_CONFIG)]
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)  # noqa: S603
+        try:
+            with _stage("serve", seconds, console):
+                _await_serving(target, process, log)
+                console.print(f"the server answers on {target}, its log is {log}")
+            yield target
+        finally:
+            process.send_signal(signal.SIGTERM)
+            status = process.wait(STOPPED_WITHIN_S)
+        if status != 0:
+            raise SystemExit(f"the server stopped with status {status}; see {log}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await_serving(target: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until the standard health service says SERVING."""
+    deadline = time.monotonic() + READY_WITHIN_S
+    with grpc.insecure_channel(target) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise SystemExit(f"the server ended with status {process.returncode}; see {log}")
+            try:
+                answer = health.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=1, wait_for_ready=True)
+            except grpc.RpcError:
+                continue
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return
+            time.sleep(0.1)
+    raise SystemExit(f"the server did not become ready within {READY_WITHIN_S} s; see {log}")
+
+
+def _evaluate(client: Client, shop: ShopConfig, dataset: Dataset, console: Console) -> dict[str, Any]:
+    with console.status("evaluating") as status:
+        tables = judge(client, shop, dataset, status.update)
+    for table in tables:
+        console.print(table.table())
+    return figures(*tables)
+
+
+def _load_test(target: str, shop: ShopConfig, dataset: Dataset) -> dict[str, Any]:
+    users, out = shop.shop.work_dir / "users.txt", shop.shop.work_dir / "load_test.json"
+    users.write_text("\n".join(dataset.users["user_id"].to_list()), encoding="utf-8")
+    plot = out.with_suffix(".png")
+    command = [sys.executable, "-m", "client.load_test", target, "--users", str(users), "--rate", str(LOAD_RATE_PER_S)]
+    command += ["--duration", str(LOAD_S), "--json", str(out), "--plot", str(plot)]
+    assert shop.training.train_end is not None
+    command += ["--request-time", shop.training.train_end.isoformat()]
+    subprocess.run(command, check=True)  # noqa: S603
+    figures: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return figures
+
+
+def _summary(report: dict[str, Any], console: Console) -> None:
+    load = report["load_test"]
+    best = max(report["baselines"].items(), key=lambda entry: entry[1]["ndcg@20"])
+    console.print(
+        f"served NDCG@20 {report['served']['ndcg@20']:.4f} (best baseline, {best[0].replace('_', ' ')}: "
+        f"{best[1]['ndcg@20']:.4f}), new only {report['served_new_only']['ndcg@20']:.4f}"
+    )
+    console.print(f"load test: {load['achieved_rps']:.0f}/s, p50 {load['p50_ms']:.1f} ms, p99 {load['p99_ms']:.1f} ms")
+    console.print(f"{sum(report['seconds'].values()):.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()

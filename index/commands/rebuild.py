@@ -1,0 +1,162 @@
+"""`python -m index rebuild CONFIG`: from a trained model and a catalogue to a published generation.
+
+The catalogue is the shop's dataset as it stands, which may be newer than the model: items that the model never saw
+are embedded by their attributes, users that it never saw are served as unknown with their history.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from safetensors.numpy import save_file
+
+from index.build import BuildReport, build_searcher
+from index.commands.location import KeyOption, errors_in_one_line, fail, find_key
+from index.config import IndexConfig
+from index.generation import GenerationWriter, set_current
+from index.item_ids import ItemIds
+from index.storage import index_file_name, save_searcher
+
+if TYPE_CHECKING:
+    from towers.model import TrainedModel
+    from towers.schema import Dataset, ShopConfig
+    from towers.snapshot import Snapshot
+
+TUNING_USERS_MAX = 500
+GOLDEN_USERS = 12
+
+
+def rebuild(
+    config: Annotated[Path, typer.Argument(help="The shop's TOML file.")],
+    activate: Annotated[bool, typer.Option(help="Point CURRENT at the new generation.")] = True,
+    key_file: KeyOption = None,
+) -> None:
+    """Embed the catalogue, build the index, measure its recall, write a generation and publish it."""
+    from towers.model import ModelInvalid, read_model
+    from towers.schema import DataError, load_dataset, read_shop_config
+
+    console = Console(soft_wrap=True)
+    with errors_in_one_line():
+        try:
+            shop = read_shop_config(config)
+            dataset, model = load_dataset(shop.dataset_dir), read_model(shop.run_dir / "model")
+            published = publish(shop, dataset, model, find_key(key_file), console.print)
+            if activate:
+                set_current(shop.generations_dir, published.generation_id)
+        except (DataError, ModelInvalid) as error:
+            fail(str(error))
+    state = "current" if activate else "published, not activated"
+    console.print(f"generation {published.generation_id} ({state}) in {shop.generations_dir}")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a rebuild made."""
+
+    generation_id: str
+    recall: float
+    seconds: float
+
+
+def publish(
+    shop: ShopConfig, dataset: Dataset, model: TrainedModel, key: bytes | None, say: Callable[[str], None]
+) -> Published:
+    """Builds and publishes; CURRENT stays as it is. Raises ConfigError, GenerationError, OSError."""
+    from server.golden import GOLDEN_FILE, write_golden
+    from server.model import CATALOGUE_FILE, ITEM_IDS_FILE, USER_IDS_FILE, open_serving_model
+    from towers.schema import ConfigError
+    from towers.snapshot import ITEMS_FILE, USERS_FILE
+
+    started = time.monotonic()
+    try:
+        index_config = IndexConfig.model_validate(shop.index)
+    except ValidationError as error:
+        raise ConfigError(f"[index]: {error}") from error
+    end = shop.training.train_end
+    until_s = int(end.timestamp()) if end is not None else dataset.meta.last_time_s + 1
+    snapshot, order, queries = _snapshot(dataset, model, until_s)
+    say(f"{len(order):,} items embedded, {snapshot.retrievable_count:,} of them retrievable")
+    searcher, report = build_searcher(snapshot.items.vectors[: snapshot.retrievable_count], index_config, queries)
+    say(f"index {report.kind}: recall@{report.recall_k} {report.recall:.4f}")
+    with GenerationWriter(shop.generations_dir, key) as writer:
+        for name, data in model.files().items():
+            writer.add_bytes(name, data)
+        save_file(snapshot.item_arrays(), writer.path(ITEMS_FILE))
+        save_file(snapshot.user_arrays(), writer.path(USERS_FILE))
+        item_ids = dataset.items["item_id"].gather(order).to_list()
+        writer.add_bytes(ITEM_IDS_FILE, ItemIds.from_ids(item_ids).to_bytes())
+        writer.add_bytes(USER_IDS_FILE, ItemIds.from_ids(dataset.users["user_id"].to_list()).to_bytes())
+        dataset.items[order].write_parquet(writer.path(CATALOGUE_FILE))
+        save_searcher(searcher, writer.path(index_file_name(searcher)))
+        golden_path = writer.path(GOLDEN_FILE)
+        serving = open_serving_model(_Unpublished(golden_path.parent))
+        users = _spread(np.flatnonzero(np.diff(snapshot.histories.offsets) > 0), GOLDEN_USERS)
+        user_ids = dataset.users["user_id"].gather(users).to_list()
+        seeds = item_ids[: snapshot.retrievable_count]
+        golden_path.write_bytes(write_golden(serving, user_ids, seeds, float(until_s)))
+        generation_id = writer.publish(_metadata(model, snapshot, report, until_s))
+    return Published(generation_id, report.recall, time.monotonic() - started)
+
+
+def _snapshot(
+    dataset: Dataset, model: TrainedModel, until_s: int
+) -> tuple[Snapshot, np.ndarray[Any, np.dtype[np.int32]], np.ndarray[Any, np.dtype[np.float32]]]:
+    """The snapshot, the dataset row of each of its rows, and user vectors (q, D) to tune and measure the index with."""
+    import torch
+
+    from towers.item_table import item_table
+    from towers.learning_data import encode
+    from towers.models.item_tower import ItemTensors
+    from towers.recommender import UserEmbedder
+    from towers.snapshot import take_snapshot
+    from towers.training.cuts import last_context, shoppers_at, users_before
+    from towers.training.tower_task import embed_items
+
+    data = encode(dataset, model.encoders, model.settings, model.towers_until_s)
+    vectors = embed_items(model.item_tower, ItemTensors.of(data.items, torch.device("cpu"))).numpy()
+    table = item_table(data, vectors, model.settings, until_s)
+    snapshot, order = take_snapshot(data, table, model.ranker, until_s)
+    users = _spread(users_before(data, until_s), TUNING_USERS_MAX)
+    embedder = UserEmbedder(model.user_tower, vectors, model.settings.features.sequence_events_max)
+    context = last_context(data, users, until_s)
+    return snapshot, order, embedder.embed(shoppers_at(data, model.settings, users, until_s, context)).vectors
+
+
+def _spread(rows: np.ndarray[Any, np.dtype[Any]], count_max: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """At most `count_max` of the rows, evenly spread."""
+    chosen = np.linspace(0, len(rows) - 1, min(count_max, len(rows))).astype(np.int64)
+    return rows[chosen].astype(np.int32)
+
+
+def _metadata(model: TrainedModel, snapshot: Snapshot, report: BuildReport, until_s: int) -> dict[str, Any]:
+    return {
+        "as_of_s": until_s,
+        "feature_hash": model.feature_hash,
+        "item_count": len(snapshot.items.vectors),
+        "retrievable_count": snapshot.retrievable_count,
+        "user_count": snapshot.histories.user_count,
+        "event_count": len(snapshot.histories.item_row),
+        "dimension": model.settings.towers.dimension,
+        "index": asdict(report),
+        "metrics": model.metrics,
+    }
+
+
+@dataclass(frozen=True)
+class _Unpublished:
+    """The files of a generation that is being written, as the server's loader reads them."""
+
+    directory: Path
+    id: str = "unpublished"
+
+    def path(self, name: str) -> Path:
+        """Where the file lies."""
+        return self.directory / name

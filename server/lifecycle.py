@@ -1,0 +1,216 @@
+"""Start, serve, drain, stop: how the parts become one server, and how it goes down without failing a request.
+
+On SIGTERM or SIGINT: health says NOT_SERVING; for `drain_s` everything is answered as before, so that balancers and
+health-checking clients leave on their own; then new calls are refused with UNAVAILABLE (clients retry elsewhere) while
+those in flight finish within `stop_grace_s`; then the connections end, and the process exits with 0. A second signal
+skips the wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import time
+from collections.abc import Callable
+
+import structlog
+from grpc import aio
+
+from index.generation import read_key
+from server.admin_service import AdminService, ServerFacts, build_admin_server
+from server.admin_token import admin_token
+from server.batching import Engine, MicroBatcher
+from server.config import ServerConfig
+from server.connections import end_connections
+from server.front_grpcio import RECOMMENDATION_SERVICE, CallAdapter, bind, build_public_server
+from server.generations import GenerationFollower, Loader
+from server.health import Health
+from server.logs import RequestLog, configure_logs
+from server.metrics import Gauges, Metrics, MetricsListener
+from server.service import RecommendationService
+from server.streaming import StreamService
+
+ADMIN_DEADLINE_S = 120.0
+"""Of an admin call that brings no deadline: to activate a generation is to read all of it."""
+
+LAST_BYTES_S = 0.05
+"""Between the last answer and the end of its connection: grpcio hands bytes to the kernel on threads of its own."""
+
+_LOGGER = structlog.stdlib.get_logger("twinrank.server")
+
+
+class Server:
+    """One server process on the running event loop. The ports are known after `start`."""
+
+    def __init__(self, config: ServerConfig, load: Loader) -> None:
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._started_at_s = time.time()
+        self._draining = False
+        self.metrics = Metrics()
+        batching, limits = config.batching, config.limits
+        self.batcher = MicroBatcher(
+            batching.queue_length_max, batching.batch_size_max, limits.retry_after_ms, self.metrics.batch_done
+        )
+        self._request_log = RequestLog(config.logs)
+        self._service = RecommendationService(config, self.batcher)
+        self._streams = StreamService(limits, self._service, self.metrics, self._request_log)
+        self._health = Health((RECOMMENDATION_SERVICE,))
+        self.follower = GenerationFollower(
+            config.generations.root, config.generations.poll_interval_s, load, self._swap
+        )
+        self._public: aio.Server | None = None
+        self._admin: aio.Server | None = None
+        self._metrics_listener: MetricsListener | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self.port = self.admin_port = self.metrics_port = 0
+
+    async def start(self) -> None:
+        """Loads the current generation, then listens. Without one it listens too, NOT_SERVING, until one appears.
+
+        Raises:
+            RuntimeError, OSError: an address is taken.
+            ConfigError: the admin token cannot be had.
+        """
+        self.batcher.start()
+        await asyncio.to_thread(self.follower.look)
+        if self.batcher.engine is None:
+            _LOGGER.warning("no generation to serve yet", root=str(self._config.generations.root))
+        # What has been loaded stays: the collector need not walk through it again and again.
+        gc.collect()
+        gc.freeze()
+        self._attach_gauges()
+        if self._config.metrics.enabled:
+            metrics = self._config.metrics
+            self._metrics_listener = MetricsListener(self.metrics, metrics.host, metrics.port)
+            self.metrics_port = self._metrics_listener.port
+        if self._config.admin.enabled:
+            await self._start_admin()
+        adapter = CallAdapter(self.metrics, self._request_log, self._config.limits.default_deadline_ms / 1000)
+        self._public = build_public_server(self._config, self._service, self._streams, self._health, adapter)
+        self.port = bind(self._public, self._config.listen.host, self._config.listen.port)
+        await self._public.start()
+        self.follower.start()
+        _LOGGER.info(
+            "listening",
+            host=self._config.listen.host,
+            port=self.port,
+            admin_port=self.admin_port,
+            metrics_port=self.metrics_port,
+            generation_id=self.follower.status.serving_id,
+        )
+
+    def begin_drain(self) -> None:
+        """From here on health says NOT_SERVING; requests are answered as before."""
+        if self._draining:
+            return
+        self._draining = True
+        _LOGGER.info("draining", drain_s=self._config.lifecycle.drain_s)
+        self._health.begin_drain()
+
+    async def stop(self) -> None:
+        """Refuses new calls, finishes those in flight within the grace, closes everything. May be called twice."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop())
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
+        self.begin_drain()
+        self._service.admission.close()
+        self._streams.drain()
+        self._health.end_watches()
+        if self._public is not None:
+            await self._stop_public(self._public)
+        if self._admin is not None:
+            await self._admin.stop(1.0)
+        self.follower.stop()
+        await self.batcher.stop()
+        if self._metrics_listener is not None:
+            await asyncio.to_thread(self._metrics_listener.stop)
+        _LOGGER.info("stopped", answered_count=self.metrics.answered_count)
+
+    async def _stop_public(self, public: aio.Server) -> None:
+        try:
+            async with asyncio.timeout(self._config.lifecycle.stop_grace_s):
+                await self._service.admission.until_empty()
+                await self._streams.admission.until_empty()
+                await asyncio.sleep(LAST_BYTES_S)
+        except TimeoutError:
+            _LOGGER.warning("calls are cut off", in_flight_count=self._service.admission.in_flight_count)
+        end_connections(self.port)
+        await public.stop(None)
+
+    async def _start_admin(self) -> None:
+        config = self._config
+        key_file = config.generations.signature_key_file
+        service = AdminService(
+            config.generations.root,
+            read_key(key_file) if key_file is not None else None,
+            admin_token(config.admin, config.generations.root),
+            self.follower,
+            ServerFacts(
+                started_at_s=self._started_at_s,
+                answered_count=lambda: self.metrics.answered_count,
+                in_flight_count=lambda: self._service.admission.in_flight_count,
+                draining=lambda: self._draining,
+            ),
+            config.limits.id_bytes_max,
+        )
+        adapter = CallAdapter(self.metrics, self._request_log, ADMIN_DEADLINE_S)
+        self._admin = build_admin_server(config, service, adapter)
+        self.admin_port = bind(self._admin, config.admin.host, config.admin.port)
+        await self._admin.start()
+
+    def _swap(self, engine: Engine) -> None:
+        """Called on the follower's thread."""
+        self.batcher.swap(engine)
+        self._loop.call_soon_threadsafe(self._health.set_serving)
+
+    def _attach_gauges(self) -> None:
+        self.metrics.gauges = Gauges(
+            in_flight_count=lambda: self._service.admission.in_flight_count,
+            stream_count=lambda: self._streams.admission.in_flight_count,
+            queue_length=lambda: self.batcher.queue_length,
+            generation_id=lambda: self.follower.status.serving_id,
+            generation_loaded_at_s=lambda: self.follower.status.loaded_at_s,
+            generations_refused_count=lambda: self.follower.status.refused_count,
+            draining=lambda: self._draining,
+        )
+
+
+def run(config: ServerConfig, load: Loader) -> int:
+    """Serves until a signal; returns the exit status."""
+    configure_logs(config.logs)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve_until_signal(config, load))
+
+
+async def _serve_until_signal(config: ServerConfig, load: Loader) -> int:
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    server = Server(config, load)
+    try:
+        await server.start()
+        received = await signals.get()
+        _LOGGER.info("signal received", signal=received.name)
+        server.begin_drain()
+        try:
+            async with asyncio.timeout(config.lifecycle.drain_s):
+                await signals.get()
+        except TimeoutError:
+            pass
+    finally:
+        await server.stop()
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed (it is not on every platform), asyncio's own loop otherwise."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

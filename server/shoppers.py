@@ -1,0 +1,144 @@
+"""From queries to what the models read: ids to rows, inline events and context items into histories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.config import ContextItems
+from server.domain import RecommendQuery, ScoreQuery, Shopper
+from towers.features.histories import ExtraEvents
+from towers.recommender import Shoppers
+
+if TYPE_CHECKING:
+    from server.model import ServingModel
+
+_CONTEXT_EVENT_TYPES = {ContextItems.CART: ("add_to_cart", "cart"), ContextItems.SEED: ("view", "click")}
+
+
+@dataclass(frozen=True, slots=True)
+class Readied:
+    """B queries, ready for the models.
+
+    Attributes:
+        shoppers: histories and codes.
+        seeds: (B, S) rows of known context items, -1 pads; None where none is known or the placement ignores them.
+        excluded_request, excluded_row: (n,) pairs that may not be shown: excluded ids and context items.
+    """
+
+    shoppers: Shoppers
+    seeds: NDArray[np.int32] | None
+    excluded_request: NDArray[np.int64]
+    excluded_row: NDArray[np.int32]
+
+
+class ShopperReader:
+    """Reads queries against one generation."""
+
+    def __init__(self, serving: ServingModel) -> None:
+        encoders = serving.model.encoders
+        self._serving = serving
+        self._event_codes = {name: code for code, name in enumerate(encoders.event_types)}
+        self._target_codes = frozenset(encoders.target_codes)
+        self._context_codes = {
+            role: next(
+                (self._event_codes[name] for name in names if name in self._event_codes), encoders.target_codes[0]
+            )
+            for role, names in _CONTEXT_EVENT_TYPES.items()
+        }
+
+    def has_known_context(self, queries: Sequence[RecommendQuery]) -> list[bool]:
+        """Whether each query names at least one context item that the generation holds."""
+        rows = _looked_up(self._serving, [query.shopper.context_item_ids for query in queries])
+        return [bool((part >= 0).any()) for part in rows]
+
+    def read(self, queries: Sequence[RecommendQuery | ScoreQuery], role: ContextItems) -> Readied:
+        """Looks up every id of the batch at once and builds the histories."""
+        serving = self._serving
+        shoppers = [query.shopper for query in queries]
+        as_of_s = np.array([query.request_time_s for query in queries]).astype(np.int64)
+        events = _looked_up(serving, [[event.item_id for event in shopper.recent_events] for shopper in shoppers])
+        context = _known(_looked_up(serving, [shopper.context_item_ids for shopper in shoppers]))
+        exclude_ids = [query.exclude_item_ids if isinstance(query, RecommendQuery) else () for query in queries]
+        excluded = _known(_looked_up(serving, exclude_ids))
+        used = context if role is not ContextItems.IGNORE else [rows[:0] for rows in context]
+        extra = [
+            self._extra(shopper, rows, in_context, int(now_s), role)
+            for shopper, rows, in_context, now_s in zip(shoppers, events, used, as_of_s, strict=True)
+        ]
+        user_row = serving.user_ids.rows([shopper.user_id for shopper in shoppers])
+        histories = serving.snapshot.histories.batch(
+            user_row, as_of_s, serving.model.settings.features.history_events_max, extra
+        )
+        known, users = user_row >= 0, serving.snapshot.users
+        return Readied(
+            shoppers=Shoppers.of(
+                histories,
+                np.where(known, users.bucket[np.maximum(user_row, 0)], 0).astype(np.int32),
+                np.where(known[:, None], users.attribute[np.maximum(user_row, 0)], 0).astype(np.int32),
+                self._context(shoppers),
+                len(serving.item_ids),
+            ),
+            seeds=_padded(used),
+            excluded_request=np.repeat(
+                np.arange(len(queries), dtype=np.int64), [len(a) + len(b) for a, b in zip(excluded, used, strict=True)]
+            ),
+            excluded_row=np.concatenate([rows for pair in zip(excluded, used, strict=True) for rows in pair]),
+        )
+
+    def _extra(
+        self,
+        shopper: Shopper,
+        event_rows: NDArray[np.int32],
+        context_rows: NDArray[np.int32],
+        now_s: int,
+        role: ContextItems,
+    ) -> ExtraEvents | None:
+        """Inline events of known items and types, then the context items as of now."""
+        # A type that only the generation before this one knew is left out, too: the request was checked against that.
+        typed = [event.event_type in self._event_codes for event in shopper.recent_events]
+        known = (event_rows >= 0) & np.array(typed, np.bool_)
+        events = [event for event, kept in zip(shopper.recent_events, known.tolist(), strict=True) if kept]
+        if len(events) + len(context_rows) == 0:
+            return None
+        codes = [self._event_codes[event.event_type] for event in events]
+        context_code = self._context_codes.get(role, 0)
+        time_s = np.array([min(int(event.time_s), now_s) for event in events] + [now_s] * len(context_rows), np.int64)
+        return ExtraEvents(
+            item_row=np.concatenate([event_rows[known], context_rows]),
+            event_type=np.array(codes + [context_code] * len(context_rows), np.uint8),
+            time_s=time_s,
+            is_target=np.array([code in self._target_codes for code in codes] + [False] * len(context_rows), np.bool_),
+        )
+
+    def _context(self, shoppers: Sequence[Shopper]) -> NDArray[np.int32]:
+        """(B, C) codes of the declared context columns; 0 where a request does not say."""
+        columns = [
+            vocabulary.codes([shopper.context.get(name, "") for shopper in shoppers])
+            for name, vocabulary in self._serving.contexts.items()
+        ]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(shoppers), 0), np.int32)
+
+
+def _looked_up(serving: ServingModel, ids: Sequence[Sequence[str]]) -> list[NDArray[np.int32]]:
+    """For each query the rows of its ids, in order, -1 unknown; one look-up for the whole batch."""
+    rows = serving.item_ids.rows([item_id for part in ids for item_id in part])
+    return np.split(rows, np.cumsum([len(part) for part in ids])[:-1])
+
+
+def _known(rows: Sequence[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
+    return [part[part >= 0] for part in rows]
+
+
+def _padded(rows: Sequence[NDArray[np.int32]]) -> NDArray[np.int32] | None:
+    width = max((len(part) for part in rows), default=0)
+    if width == 0:
+        return None
+    out = np.full((len(rows), width), -1, np.int32)
+    for place, part in enumerate(rows):
+        out[place, : len(part)] = part
+    return out

@@ -1,0 +1,85 @@
+"""An engine for tests of everything around the engine: constant answers, a gate to hold it, a record of what it saw."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from server.domain import (
+    Answer,
+    BatchTimings,
+    ItemExplanation,
+    Query,
+    RecommendAnswer,
+    RecommendQuery,
+    ScoreAnswer,
+    ScoreQuery,
+    SimilarItemsAnswer,
+    Source,
+    UnknownItem,
+)
+
+ITEM_COUNT = 150
+ITEM_IDS = [f"item-{row}" for row in range(ITEM_COUNT)]
+SCORES = [1.0 - row / 1000 for row in range(ITEM_COUNT)]
+SOURCES = [list(Source)[row % len(list(Source))] for row in range(ITEM_COUNT)]
+POISON = "poison"
+"""A user id at which the engine raises, with words that must not reach a caller."""
+SECRET = "secret-path-/var/lib/secret"
+
+
+class FakeEngine:
+    """Answers the first items to everybody. While `gate` is cleared, `answer` waits in it."""
+
+    def __init__(self, generation_id: str = "generation-1") -> None:
+        self.generation_id = generation_id
+        self.event_types: tuple[str, ...] = ("view", "purchase")
+        self.context_columns: tuple[str, ...] = ("device",)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+        self.batches: list[list[Query]] = []
+        self.broken_answer: Answer | None = None
+
+    def answer(self, queries: Sequence[Query]) -> tuple[list[Answer], BatchTimings]:
+        self.batches.append(list(queries))
+        self.entered.release()
+        if not self.gate.wait(timeout=10):
+            raise TimeoutError("the test left the gate closed")
+        timings = BatchTimings(state_us=1, user_tower_us=2, retrieve_us=3, rank_us=4, batch_size=len(queries))
+        return [self._answer_one(query) for query in queries], timings
+
+    def _answer_one(self, query: Query) -> Answer:
+        if self.broken_answer is not None:
+            return self.broken_answer
+        if isinstance(query, RecommendQuery):
+            if query.shopper.user_id == POISON:
+                raise RuntimeError(SECRET)
+            kept = [row for row in range(ITEM_COUNT) if ITEM_IDS[row] not in query.exclude_item_ids][: query.page_size]
+            return RecommendAnswer(
+                item_ids=[ITEM_IDS[row] for row in kept],
+                scores=[SCORES[row] for row in kept],
+                sources=[SOURCES[row] for row in kept],
+                generation_id=self.generation_id,
+                shortfall=len(kept) < query.page_size,
+                explanations=[ItemExplanation(Source.BUY_AGAIN | Source.POPULAR, 0.5, 2.0, 3.0) for _ in kept]
+                if query.explain
+                else [],
+            )
+        if isinstance(query, ScoreQuery):
+            known = [item_id in ITEM_IDS for item_id in query.item_ids]
+            return ScoreAnswer([0.5 if is_known else 0.0 for is_known in known], known, self.generation_id)
+        if query.item_id not in ITEM_IDS:
+            return UnknownItem(query.item_id, self.generation_id)
+        return SimilarItemsAnswer(ITEM_IDS[: query.page_size], SCORES[: query.page_size], self.generation_id)
+
+
+def load_fake(root: Path, generation_id: str) -> FakeEngine:
+    """A loader that takes any published generation; one whose metadata says `refuse` does not load."""
+    from index.generation import open_generation
+
+    generation = open_generation(root, generation_id)
+    if "refuse" in generation.manifest.metadata:
+        raise ValueError(f"generation {generation_id} does not fit: {generation.manifest.metadata['refuse']}")
+    return FakeEngine(generation_id)
