@@ -38,11 +38,13 @@ READY_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 30.0
 LOAD_RATE_PER_S = 150
 LOAD_S = 10
+WIDTH_MIN = 120
+"""Columns that the tables need; a narrower terminal wraps their lines."""
 
 
 def main() -> None:
     """Runs every stage and writes the report."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(width=max(Console().width, WIDTH_MIN), highlight=False)
     shop = read_shop_config(CONFIG)
     seconds: dict[str, float] = {}
     for name, arguments in (

@@ -12,8 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from towers.settings import CandidateSettings
 
 ENV_PREFIX = "TWINRANK_"
 ENV_DELIMITER = "__"
@@ -243,6 +245,16 @@ class PlacementConfig(_Section):
     candidates: dict[str, Any] = Field(
         default_factory=dict, description="Settings of the engine's candidate sources for this placement."
     )
+
+    @field_validator("candidates")
+    @classmethod
+    def _sources_known(cls, candidates: dict[str, Any]) -> dict[str, Any]:
+        try:
+            CandidateSettings(**candidates)
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+            raise ValueError("; ".join(problems)) from error
+        return candidates
 
     @model_validator(mode="after")
     def _default_within_limit(self) -> PlacementConfig:

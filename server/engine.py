@@ -2,14 +2,13 @@
 
     ids → rows → histories → user tower → candidates → ranker → top k → ids
 
-Queries of one placement run as one batch; its answers are those of its single queries.
+Queries of one kind and placement run as one batch; its answers are those of its single queries.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,37 +29,19 @@ from server.domain import (
     Source,
     UnknownItem,
 )
+from server.placements import plan
 from server.shoppers import Readied, ShopperReader
+from server.stopwatch import Stopwatch
+from server.threads import compute_on_one_thread
 from towers.candidates import Candidates, Exclusions
 from towers.recommender import Embedded, top
-from towers.settings import CandidateSettings
 
 if TYPE_CHECKING:
     from server.model import ServingModel
 
 
-class Stopwatch:
-    """Adds up the microseconds of each stage over the groups of one batch."""
-
-    def __init__(self) -> None:
-        self.spent_us = {"state": 0.0, "user_tower": 0.0, "retrieve": 0.0, "rank": 0.0}
-        self._last_ns = time.perf_counter_ns()
-
-    def lap(self, stage: str) -> None:
-        """Books the time since the last lap."""
-        now_ns = time.perf_counter_ns()
-        self.spent_us[stage] += (now_ns - self._last_ns) / 1_000
-        self._last_ns = now_ns
-
-    def timings(self, batch_size: int) -> BatchTimings:
-        """What was booked."""
-        return BatchTimings(
-            state_us=int(self.spent_us["state"]),
-            user_tower_us=int(self.spent_us["user_tower"]),
-            retrieve_us=int(self.spent_us["retrieve"]),
-            rank_us=int(self.spent_us["rank"]),
-            batch_size=batch_size,
-        )
+_SOURCES = tuple(Source(bits) for bits in range(2 * max(Source)))
+"""Every bit set there can be: to make a Source anew for each item costs more than to rank it."""
 
 
 class Engine:
@@ -68,8 +49,7 @@ class Engine:
 
     def __init__(self, serving: ServingModel, placements: Mapping[str, PlacementConfig]) -> None:
         self._serving = serving
-        self._roles = {name: placement.context_items for name, placement in placements.items()}
-        self._candidates = {name: self._candidate_settings(placement) for name, placement in placements.items()}
+        self._plans = plan(placements, serving.model.settings.candidates)
         self._reader = ShopperReader(serving)
 
     @property
@@ -89,13 +69,27 @@ class Engine:
 
     def answer(self, queries: Sequence[Query]) -> tuple[list[Answer], BatchTimings]:
         """Answers every query, in their order."""
+        compute_on_one_thread()
         watch = Stopwatch()
         answers: list[Answer | None] = [None] * len(queries)
-        for (_, placement), places in _groups(queries).items():
+        for (_, placement, _), places in self._groups(queries).items():
             group = [queries[place] for place in places]
             for place, answer in zip(places, self._solve(group, placement, watch), strict=True):
                 answers[place] = answer
         return [answer for answer in answers if answer is not None], watch.timings(len(queries))
+
+    def _groups(self, queries: Sequence[Query]) -> dict[tuple[type, str, bool], list[int]]:
+        """The places of the queries that can be answered together: of one kind, one placement, one set of sources."""
+        seeded = iter(self._reader.has_known_context([query for query in queries if self._wants_seed(query)]))
+        groups: dict[tuple[type, str, bool], list[int]] = {}
+        for place, query in enumerate(queries):
+            placement = "" if isinstance(query, SimilarItemsQuery) else query.placement
+            has_seed = next(seeded) if self._wants_seed(query) else False
+            groups.setdefault((type(query), placement, has_seed), []).append(place)
+        return groups
+
+    def _wants_seed(self, query: Query) -> TypeGuard[RecommendQuery | ScoreQuery]:
+        return not isinstance(query, SimilarItemsQuery) and self._plans[query.placement].role is ContextItems.SEED
 
     def _solve(self, group: Sequence[Query], placement: str, watch: Stopwatch) -> Sequence[Answer]:
         """One group, whose queries are all of one kind."""
@@ -105,70 +99,42 @@ class Engine:
             return self._score(score, placement, watch)
         return self._similar_items([query for query in group if isinstance(query, SimilarItemsQuery)], watch)
 
-    def _candidate_settings(self, placement: PlacementConfig) -> CandidateSettings:
-        """The generation's settings with the placement's own; a product page shows what is like its item."""
-        chosen = self._serving.model.settings.candidates.model_dump()
-        if placement.context_items is ContextItems.SEED:
-            depth = chosen["two_tower"] + chosen["similar"]
-            chosen |= {"two_tower": 0, "buy_again": 0, "popular": 0, "similar": depth}
-        return CandidateSettings(**{**chosen, **placement.candidates})
-
-    def _ready(self, queries: Sequence[RecommendQuery | ScoreQuery], placement: str, watch: Stopwatch) -> Readied:
-        readied = self._reader.read(queries, self._roles[placement])
+    def _embed(
+        self, queries: Sequence[RecommendQuery | ScoreQuery], placement: str, watch: Stopwatch
+    ) -> tuple[Readied, Embedded]:
+        readied = self._reader.read(queries, self._plans[placement].role)
         watch.lap("state")
-        return readied
-
-    def _embed(self, readied: Readied, watch: Stopwatch) -> Embedded:
         embedded = self._serving.recommender.embed(readied.shoppers)
         watch.lap("user_tower")
-        return embedded
+        return readied, embedded
 
-    def _settings(self, placement: str, readied: Readied) -> CandidateSettings:
-        """Without a known seed a product page has nothing to be like, and is answered as the home page."""
-        if readied.seeds is None and self._roles[placement] is ContextItems.SEED:
-            return self._serving.model.settings.candidates
-        return self._candidates[placement]
+    def _retrieve(
+        self, readied: Readied, embedded: Embedded, exclusions: Exclusions, placement: str, watch: Stopwatch
+    ) -> Candidates:
+        settings = self._plans[placement].settings(seeded=readied.seeds is not None)
+        candidates = self._serving.recommender.retrieve(embedded, settings, exclusions, readied.seeds)
+        watch.lap("retrieve")
+        return candidates
 
     def _recommend(self, queries: Sequence[RecommendQuery], placement: str, watch: Stopwatch) -> list[RecommendAnswer]:
-        if self._roles[placement] is ContextItems.SEED:
-            return self._with_and_without_seed(queries, placement, watch)
-        return self._recommend_alike(queries, placement, watch)
-
-    def _with_and_without_seed(
-        self, queries: Sequence[RecommendQuery], placement: str, watch: Stopwatch
-    ) -> list[RecommendAnswer]:
-        known = self._reader.has_known_context(queries)
-        answers: dict[int, RecommendAnswer] = {}
-        for wanted in (True, False):
-            places = [place for place, has_seed in enumerate(known) if has_seed is wanted]
-            if places:
-                found = self._recommend_alike([queries[place] for place in places], placement, watch)
-                answers |= dict(zip(places, found, strict=True))
-        return [answers[place] for place in range(len(queries))]
-
-    def _recommend_alike(
-        self, queries: Sequence[RecommendQuery], placement: str, watch: Stopwatch
-    ) -> list[RecommendAnswer]:
-        readied = self._ready(queries, placement, watch)
-        embedded = self._embed(readied, watch)
+        readied, embedded = self._embed(queries, placement, watch)
+        hides_bought = [query.repeat_policy is RepeatPolicy.EXCLUDE_BOUGHT for query in queries]
+        exclusions = self._exclusions(readied, np.array(hides_bought, np.bool_))
+        candidates = self._retrieve(readied, embedded, exclusions, placement, watch)
         recommender = self._serving.recommender
-        exclusions = self._exclusions(queries, readied)
-        candidates = recommender.retrieve(embedded, self._settings(placement, readied), exclusions, readied.seeds)
-        watch.lap("retrieve")
         scores = recommender.score(embedded, candidates, recommender.pair_inputs(embedded, candidates))
         answers = self._lists(queries, embedded, candidates, scores)
         watch.lap("rank")
         return answers
 
-    def _exclusions(self, queries: Sequence[RecommendQuery], readied: Readied) -> Exclusions:
-        """The request's own exclusions, its context items, and what was bought where the policy says so."""
+    def _exclusions(self, readied: Readied, hides_bought: NDArray[np.bool_]) -> Exclusions:
+        """The requests' own exclusions and context items, and what was bought where `hides_bought` (B,) says so."""
         bought = readied.shoppers.purchases.groups
-        hides_bought = np.array([query.repeat_policy is RepeatPolicy.EXCLUDE_BOUGHT for query in queries], np.bool_)
         hidden = hides_bought[bought.request]
         return Exclusions.of(
             np.concatenate([readied.excluded_request, bought.request[hidden]]),
             np.concatenate([readied.excluded_row, bought.item_row[hidden]]),
-            len(queries),
+            len(hides_bought),
             len(self._serving.item_ids),
         )
 
@@ -192,7 +158,7 @@ class Engine:
                 RecommendAnswer(
                     item_ids=ids[end - count : end],
                     scores=best[place, :count].tolist(),
-                    sources=[Source(bits) for bits in sources[place, :count].tolist()],
+                    sources=[_SOURCES[bits] for bits in sources[place, :count].tolist()],
                     generation_id=self.generation_id,
                     shortfall=count < query.page_size,
                     explanations=self._explain(embedded, place, rows[place, :count], sources[place, :count])
@@ -212,27 +178,25 @@ class Engine:
         similarity = self._serving.snapshot.items.vectors[rows] @ embedded.vectors[place]
         return [
             ItemExplanation(
-                sources=Source(int(bits)),
+                sources=_SOURCES[bits],
                 similarity=float(cosine),
                 times_bought=float(purchases.times[index]) if bought else 0.0,
                 days_since_bought=float(purchases.days_since[index]) if bought else -1.0,
             )
-            for bits, cosine, index, bought in zip(sources, similarity, group, found, strict=True)
+            for bits, cosine, index, bought in zip(sources.tolist(), similarity, group, found, strict=True)
         ]
 
     def _score(self, queries: Sequence[ScoreQuery], placement: str, watch: Stopwatch) -> list[ScoreAnswer]:
         """The scores that Recommend would give; an item that no source brings is ranked all the same."""
-        readied = self._ready(queries, placement, watch)
-        embedded = self._embed(readied, watch)
-        recommender, item_count = self._serving.recommender, len(self._serving.item_ids)
-        nothing = Exclusions.of(np.zeros(0, np.int64), np.zeros(0, np.int64), len(queries), item_count)
-        brought = recommender.retrieve(embedded, self._settings(placement, readied), nothing, readied.seeds)
-        watch.lap("retrieve")
+        readied, embedded = self._embed(queries, placement, watch)
+        exclusions = self._exclusions(readied, np.zeros(len(queries), np.bool_))
+        brought = self._retrieve(readied, embedded, exclusions, placement, watch)
+        recommender = self._serving.recommender
         width = max(len(query.item_ids) for query in queries)
         rows = np.full((len(queries), width), -1, np.int32)
         for place, query in enumerate(queries):
             rows[place, : len(query.item_ids)] = self._serving.item_ids.rows(query.item_ids)
-        candidates = Candidates(rows, _sources_of(rows, brought))
+        candidates = Candidates(rows, _sources_of(rows, brought, len(self._serving.item_ids)))
         scores = recommender.score(embedded, candidates, recommender.pair_inputs(embedded, candidates))
         watch.lap("rank")
         return [
@@ -268,16 +232,13 @@ class Engine:
         return answers
 
 
-def _groups(queries: Sequence[Query]) -> dict[tuple[type, str], list[int]]:
-    groups: dict[tuple[type, str], list[int]] = {}
-    for place, query in enumerate(queries):
-        placement = "" if isinstance(query, SimilarItemsQuery) else query.placement
-        groups.setdefault((type(query), placement), []).append(place)
-    return groups
-
-
-def _sources_of(rows: NDArray[np.int32], brought: Candidates) -> NDArray[np.uint8]:
+def _sources_of(rows: NDArray[np.int32], brought: Candidates, item_count: int) -> NDArray[np.uint8]:
     """(B, K) the bits of the sources that brought each row; 0 for a row that none did."""
-    same = (rows[:, :, None] == brought.rows[:, None, :]) & (rows[:, :, None] >= 0)  # (B, K, L)
-    found: NDArray[np.uint8] = np.where(same, brought.sources[:, None, :], np.uint8(0)).max(axis=2, initial=0)
-    return found
+    request, column = np.nonzero(brought.rows >= 0)
+    if len(request) == 0:
+        return np.zeros(rows.shape, np.uint8)
+    key = request * item_count + brought.rows[request, column]  # ascending, as the rows of each request are
+    asked = np.arange(len(rows), dtype=np.int64)[:, None] * item_count + rows
+    place = np.minimum(np.searchsorted(key, asked), len(key) - 1)
+    found = (key[place] == asked) & (rows >= 0)
+    return np.where(found, brought.sources[request, column][place], np.uint8(0))

@@ -12,31 +12,24 @@ Files of a generation, beside its manifest:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import torch
-from threadpoolctl import threadpool_limits
-
 from index.item_ids import ItemIds
-from index.mapped_tensors import TensorFileInvalid, open_tensors
+from index.mapped_tensors import open_tensors
 from index.searcher import Searcher
 from index.storage import find_index_file, open_searcher
 from server.config import PlacementConfig
 from server.engine import Engine
+from server.fitness import CATALOGUE_FILE, ITEM_IDS_FILE, USER_IDS_FILE, GenerationUnfit, check_catalogue, check_fit
 from server.golden import GOLDEN_FILE, check_golden
+from server.threads import compute_on_one_thread
 from towers.features.vocabularies import Vocabulary
-from towers.model import MODEL_FILE, RANKER_FILE, TOWERS_FILE, ModelInvalid, TrainedModel, model_from_files
+from towers.model import MODEL_FILE, RANKER_FILE, TOWERS_FILE, TrainedModel, model_from_files
 from towers.recommender import Recommender, UserEmbedder
-from towers.snapshot import ITEMS_FILE, USERS_FILE, Snapshot, SnapshotInvalid
-
-ITEM_IDS_FILE, USER_IDS_FILE, CATALOGUE_FILE = "items.ids", "users.ids", "catalogue.parquet"
-
-
-class GenerationUnfit(ValueError):
-    """The generation is whole, but its parts do not fit each other or this server; the message names the file."""
+from towers.snapshot import ITEMS_FILE, USERS_FILE, Snapshot
 
 
 class GenerationFiles(Protocol):
@@ -45,6 +38,10 @@ class GenerationFiles(Protocol):
     @property
     def id(self) -> str:
         """The generation's id."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of its files."""
 
     def path(self, name: str) -> Path:
         """Where the file lies."""
@@ -91,31 +88,21 @@ def open_serving_model(generation: GenerationFiles) -> ServingModel:
         )
         item_ids = ItemIds.open(generation.path(ITEM_IDS_FILE))
         user_ids = ItemIds.open(generation.path(USER_IDS_FILE))
-        index_name = find_index_file(path.name for path in generation.path(MODEL_FILE).parent.iterdir())
+        index_name = find_index_file(generation.names)
         searcher = open_searcher(generation.path(index_name))
-    except (ModelInvalid, SnapshotInvalid, TensorFileInvalid, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise GenerationUnfit(f"{generation.id}: {error}") from error
-    dimension, hidden = model.settings.towers.dimension, model.settings.ranker.hidden[0]
-    facts = {
-        f"dimension of {index_name}": (searcher.dimension, dimension),
-        f"items of {index_name}": (searcher.item_count, snapshot.retrievable_count),
-        f"dimension of vectors in {ITEMS_FILE}": (snapshot.items.vectors.shape[1], dimension),
-        f"width of item_part in {ITEMS_FILE}": (snapshot.item_part.shape[1], hidden),
-        f"ids in {ITEM_IDS_FILE}": (len(item_ids), len(snapshot.items.vectors)),
-        f"ids in {USER_IDS_FILE}": (len(user_ids), snapshot.histories.user_count),
-    }
-    for what, (found, expected) in facts.items():
-        if found != expected:
-            raise GenerationUnfit(f"{generation.id}: {what} is {found}; the rest of the generation says {expected}")
     embedder = UserEmbedder(model.user_tower, snapshot.items.vectors, model.settings.features.sequence_events_max)
     recommender = Recommender(embedder, model.ranker, snapshot.items, snapshot.item_part, searcher)
-    return ServingModel(generation.id, model, snapshot, item_ids, user_ids, recommender, searcher)
+    serving = ServingModel(generation.id, model, snapshot, item_ids, user_ids, recommender, searcher)
+    check_fit(serving, index_name)
+    check_catalogue(serving, generation.path(CATALOGUE_FILE))
+    return serving
 
 
 def load_engine(generation: GenerationFiles, placements: Mapping[str, PlacementConfig]) -> Engine:
     """An engine that has warmed up and given its golden answers. Raises GenerationUnfit, GoldenMismatch."""
-    torch.set_num_threads(1)  # one core a worker: more threads would only wait for each other
-    threadpool_limits(1)
+    compute_on_one_thread()
     serving = open_serving_model(generation)
     check_golden(serving, generation.path(GOLDEN_FILE))  # warms up every stage, too
     return Engine(serving, placements)

@@ -51,8 +51,10 @@ class ShopperReader:
             for role, names in _CONTEXT_EVENT_TYPES.items()
         }
 
-    def has_known_context(self, queries: Sequence[RecommendQuery]) -> list[bool]:
+    def has_known_context(self, queries: Sequence[RecommendQuery | ScoreQuery]) -> list[bool]:
         """Whether each query names at least one context item that the generation holds."""
+        if not queries:
+            return []
         rows = _looked_up(self._serving, [query.shopper.context_item_ids for query in queries])
         return [bool((part >= 0).any()) for part in rows]
 

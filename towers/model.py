@@ -32,13 +32,14 @@ from towers.models.item_tower import ItemTower
 from towers.models.ranker import Ranker, RankerShape
 from towers.models.user_tower import UserTower
 from towers.ranking import pair_input_names
+from towers.schema import DataError
 from towers.settings import LearningSettings
 
 FORMAT_VERSION = 1
 MODEL_FILE, TOWERS_FILE, RANKER_FILE = "model.json", "towers.safetensors", "ranker.safetensors"
 
 
-class ModelInvalid(ValueError):
+class ModelInvalid(DataError, ValueError):
     """The files are no trained model that this code can read; the message names the file and what is wrong."""
 
 
@@ -162,13 +163,14 @@ def ranker_shape(settings: LearningSettings) -> RankerShape:
         item=dimension + len(STATISTIC_NAMES),
         pair=len(pair_input_names(settings.features.affinity_attributes)),
         hidden=settings.ranker.hidden,
+        vector=dimension,
     )
 
 
 def read_model(directory: Path) -> TrainedModel:
-    """Reads what `TrainedModel.write` wrote. Raises ModelInvalid, or FileNotFoundError naming what to run."""
+    """Reads what `TrainedModel.write` wrote. Raises ModelInvalid."""
     if not directory.is_dir():
-        raise FileNotFoundError(f"no trained model at {directory}; run python -m towers train CONFIG")
+        raise ModelInvalid(f"no trained model at {directory}; run python -m towers train CONFIG")
     try:
         return model_from_files(
             {name: (directory / name).read_bytes() for name in (MODEL_FILE, TOWERS_FILE, RANKER_FILE)}

@@ -6,9 +6,9 @@ Frozen, unknown keys are errors, every number has its unit, default and reason.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 class _Section(BaseModel):
@@ -57,6 +57,12 @@ class TowerSettings(_Section):
     temperature: float = Field(default=0.07, gt=0, description="Initial softmax temperature; learned from there.")
     gradient_norm_max: float = Field(default=1.0, gt=0, description="Gradients are clipped to this norm.")
 
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.encoder == "self_attention" and self.dimension % self.heads:
+            raise ValueError(f"towers.heads: {self.heads} does not divide the dimension {self.dimension}")
+        return self
+
 
 class CandidateSettings(_Section):
     """How many candidates each source brings before ranking."""
@@ -72,11 +78,12 @@ class CandidateSettings(_Section):
 class RankerSettings(_Section):
     """Shape and training of the ranker."""
 
-    hidden: tuple[int, int] = Field(default=(64, 32), description="Units of the two hidden layers.")
+    hidden: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
+        default=(64, 32), description="Units of the two hidden layers."
+    )
     cuts: int = Field(default=3, ge=1, le=24, description="Training moments, each asked as of its own day.")
     cut_every_days: int = Field(default=30, ge=1, description="Days between two training moments.")
     horizon_days: int = Field(default=30, ge=1, description="A candidate is positive when bought within these days.")
-    product: bool = Field(default=False, description="Adds user ∘ item, which cannot be precomputed.")
     epochs_max: int = Field(default=4, ge=1, description="Passes over the training candidates.")
     patience: int = Field(default=1, ge=1, description="Epochs without gain on validation before training stops.")
     batch_size: int = Field(default=8_192, ge=1, description="Candidates in a step.")
@@ -115,3 +122,13 @@ class LearningSettings(_Section):
     candidates: CandidateSettings = CandidateSettings()
     ranker: RankerSettings = RankerSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _labels_end_in_time(self) -> Self:
+        horizon_days, validation_days = self.ranker.horizon_days, self.training.validation_days
+        if horizon_days > validation_days:
+            raise ValueError(
+                f"ranker.horizon_days {horizon_days} is longer than training.validation_days {validation_days}: the "
+                "ranker would be judged by events after train_end"
+            )
+        return self

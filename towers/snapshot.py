@@ -5,7 +5,7 @@ Rows are the generation's own: the items that may be recommended come first, so 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,26 @@ from towers.recommender import ranker_item_part
 
 ITEMS_FILE, USERS_FILE = "items.safetensors", "users.safetensors"
 _AFFINITY = "affinity/"
+_ITEM_ARRAYS: tuple[tuple[str, type[np.generic], int], ...] = (
+    ("vectors", np.float32, 2),
+    ("statistics", np.float32, 2),
+    ("popular", np.int32, 1),
+    ("retrievable", np.bool_, 1),
+    ("item_part", np.float32, 2),
+)
+_USER_ARRAYS: tuple[tuple[str, type[np.generic], int], ...] = (
+    ("offsets", np.int64, 1),
+    ("item_row", np.int32, 1),
+    ("event_type", np.uint8, 1),
+    ("time_s", np.int64, 1),
+    ("bucket", np.int32, 1),
+    ("attribute", np.int32, 2),
+)
+"""Name, type and number of axes of the arrays of both files."""
 
 
 class SnapshotInvalid(ValueError):
-    """The arrays contradict each other; the message names the array, its shape and what it should be."""
+    """The arrays contradict each other; the message names the file, the array, and what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -82,47 +98,76 @@ class Snapshot:
 
         `affinity_attributes` gives the order of the ranker's columns, which a file does not keep.
         """
-        try:
-            table = ItemTable(
-                vectors=items["vectors"],
-                statistics=items["statistics"],
-                affinity={name: items[_AFFINITY + name] for name in affinity_attributes},
-                popular=items["popular"],
-                retrievable=items["retrievable"],
-            )
-            histories = Histories(
-                users["offsets"], users["item_row"], users["event_type"], users["time_s"], target_codes
-            )
-            snapshot = cls(table, items["item_part"], histories, UserTable(users["bucket"], users["attribute"]))
-        except KeyError as error:
-            raise SnapshotInvalid(f"array {error} is missing") from error
+        affinity = {name: (_AFFINITY + name, np.int32, 1) for name in affinity_attributes}
+        item_arrays = _typed(ITEMS_FILE, items, [*_ITEM_ARRAYS, *affinity.values()])
+        user_arrays = _typed(USERS_FILE, users, _USER_ARRAYS)
+        table = ItemTable(
+            vectors=item_arrays["vectors"],
+            statistics=item_arrays["statistics"],
+            affinity={name: item_arrays[stored] for name, (stored, _, _) in affinity.items()},
+            popular=item_arrays["popular"],
+            retrievable=item_arrays["retrievable"],
+        )
+        histories = Histories(
+            user_arrays["offsets"],
+            user_arrays["item_row"],
+            user_arrays["event_type"],
+            user_arrays["time_s"],
+            target_codes,
+        )
+        user_table = UserTable(user_arrays["bucket"], user_arrays["attribute"])
+        snapshot = cls(table, item_arrays["item_part"], histories, user_table)
         snapshot.check()
         return snapshot
 
     def check(self) -> None:
-        """Every array agrees with the others in length, and every row number exists."""
+        """Every array agrees with the others in length, and every row number exists. Raises SnapshotInvalid."""
         item_count, event_count = len(self.items.vectors), len(self.histories.item_row)
         user_count, log = self.histories.user_count, self.histories
+        ends = log.offsets[[0, -1]].tolist() if user_count >= 0 else []
+        if ends != [0, event_count] or (np.diff(log.offsets) < 0).any():
+            raise SnapshotInvalid(f"{USERS_FILE}: array offsets does not cover {event_count} events in ascending order")
         lengths = {
-            "statistics": (len(self.items.statistics), item_count),
-            "retrievable": (len(self.items.retrievable), item_count),
-            "item_part": (len(self.item_part), item_count),
-            **{_AFFINITY + name: (len(codes), item_count) for name, codes in self.items.affinity.items()},
-            "event_type": (len(log.event_type), event_count),
-            "time_s": (len(log.time_s), event_count),
-            "bucket": (len(self.users.bucket), user_count),
-            "attribute": (len(self.users.attribute), user_count),
+            f"{ITEMS_FILE}: array statistics": (self.items.statistics, item_count),
+            f"{ITEMS_FILE}: array retrievable": (self.items.retrievable, item_count),
+            f"{ITEMS_FILE}: array item_part": (self.item_part, item_count),
+            **{f"{ITEMS_FILE}: array {_AFFINITY + n}": (codes, item_count) for n, codes in self.items.affinity.items()},
+            f"{USERS_FILE}: array event_type": (log.event_type, event_count),
+            f"{USERS_FILE}: array time_s": (log.time_s, event_count),
+            f"{USERS_FILE}: array bucket": (self.users.bucket, user_count),
+            f"{USERS_FILE}: array attribute": (self.users.attribute, user_count),
         }
-        for name, (found, expected) in lengths.items():
-            if found != expected:
-                raise SnapshotInvalid(f"array {name} has {found} rows; the others say {expected}")
+        for what, (values, expected) in lengths.items():
+            if len(values) != expected:
+                raise SnapshotInvalid(f"{what} has {len(values)} rows; the others say {expected}")
         if not self.items.retrievable[: self.retrievable_count].all():
-            raise SnapshotInvalid("array retrievable: the retrievable rows do not come first")
-        for name, rows in (("item_row", log.item_row), ("popular", self.items.popular)):
-            if len(rows) and (rows.min() < 0 or rows.max() >= item_count):
-                raise SnapshotInvalid(f"array {name} names row {rows.min()} … {rows.max()} of {item_count} items")
-        if log.offsets[0] != 0 or log.offsets[-1] != event_count or (np.diff(log.offsets) < 0).any():
-            raise SnapshotInvalid(f"array offsets does not cover {event_count} events in ascending order")
+            raise SnapshotInvalid(f"{ITEMS_FILE}: array retrievable: the retrievable rows do not come first")
+        _check_rows(f"{USERS_FILE}: array item_row", log.item_row, item_count)
+        _check_rows(f"{ITEMS_FILE}: array popular", self.items.popular, self.retrievable_count)
+        for name, codes in self.items.affinity.items():
+            if len(codes) and codes.min() < 0:
+                raise SnapshotInvalid(f"{ITEMS_FILE}: array {_AFFINITY + name} holds the code {codes.min()}")
+
+
+def _typed(
+    file: str, arrays: Mapping[str, NDArray[Any]], wanted: Sequence[tuple[str, type[np.generic], int]]
+) -> dict[str, NDArray[Any]]:
+    """The wanted arrays, each of its type and number of axes."""
+    for name, dtype, axis_count in wanted:
+        if name not in arrays:
+            raise SnapshotInvalid(f"{file}: array {name} is missing")
+        array = arrays[name]
+        if array.dtype != dtype or array.ndim != axis_count:
+            raise SnapshotInvalid(
+                f"{file}: array {name} is {array.dtype} of shape {array.shape}; expected {np.dtype(dtype)} "
+                f"with {axis_count} axes"
+            )
+    return {name: arrays[name] for name, _, _ in wanted}
+
+
+def _check_rows(what: str, rows: Int32Array, row_count: int) -> None:
+    if len(rows) and (rows.min() < 0 or rows.max() >= row_count):
+        raise SnapshotInvalid(f"{what} names rows {rows.min()} … {rows.max()} where there are {row_count}")
 
 
 def take_snapshot(data: LearningData, items: ItemTable, ranker: Ranker, until_s: int) -> tuple[Snapshot, Int32Array]:

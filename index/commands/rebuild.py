@@ -18,11 +18,12 @@ from pydantic import ValidationError
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from index.build import BuildReport, build_searcher
+from index.build import BuildReport, IndexBuildError, build_searcher
 from index.commands.location import KeyOption, errors_in_one_line, fail, find_key
 from index.config import IndexConfig
 from index.generation import GenerationWriter, set_current
 from index.item_ids import ItemIds
+from index.searcher import SearchError
 from index.storage import index_file_name, save_searcher
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def rebuild(
     key_file: KeyOption = None,
 ) -> None:
     """Embed the catalogue, build the index, measure its recall, write a generation and publish it."""
+    from server.fitness import GenerationUnfit
+    from server.golden import GoldenMismatch
     from towers.model import ModelInvalid, read_model
     from towers.schema import DataError, load_dataset, read_shop_config
 
@@ -51,7 +54,7 @@ def rebuild(
             published = publish(shop, dataset, model, find_key(key_file), console.print)
             if activate:
                 set_current(shop.generations_dir, published.generation_id)
-        except (DataError, ModelInvalid) as error:
+        except (DataError, ModelInvalid, GenerationUnfit, GoldenMismatch, IndexBuildError, SearchError) as error:
             fail(str(error))
     state = "current" if activate else "published, not activated"
     console.print(f"generation {published.generation_id} ({state}) in {shop.generations_dir}")
@@ -69,9 +72,14 @@ class Published:
 def publish(
     shop: ShopConfig, dataset: Dataset, model: TrainedModel, key: bytes | None, say: Callable[[str], None]
 ) -> Published:
-    """Builds and publishes; CURRENT stays as it is. Raises ConfigError, GenerationError, OSError."""
+    """Builds and publishes; CURRENT stays as it is.
+
+    Raises ConfigError, DatasetError, SearchError, IndexBuildError, GenerationUnfit, GoldenMismatch, GenerationError,
+    OSError.
+    """
+    from server.fitness import CATALOGUE_FILE, ITEM_IDS_FILE, USER_IDS_FILE
     from server.golden import GOLDEN_FILE, write_golden
-    from server.model import CATALOGUE_FILE, ITEM_IDS_FILE, USER_IDS_FILE, open_serving_model
+    from server.model import open_serving_model
     from towers.schema import ConfigError
     from towers.snapshot import ITEMS_FILE, USERS_FILE
 
@@ -80,6 +88,7 @@ def publish(
         index_config = IndexConfig.model_validate(shop.index)
     except ValidationError as error:
         raise ConfigError(f"[index]: {error}") from error
+    _check_columns(dataset, model)
     end = shop.training.train_end
     until_s = int(end.timestamp()) if end is not None else dataset.meta.last_time_s + 1
     snapshot, order, queries = _snapshot(dataset, model, until_s)
@@ -104,6 +113,28 @@ def publish(
         golden_path.write_bytes(write_golden(serving, user_ids, seeds, float(until_s)))
         generation_id = writer.publish(_metadata(model, snapshot, report, until_s))
     return Published(generation_id, report.recall, time.monotonic() - started)
+
+
+def _check_columns(dataset: Dataset, model: TrainedModel) -> None:
+    """The dataset may have newer rows than the model, not other columns. Raises DatasetError."""
+    from towers.schema import DatasetError
+
+    meta, encoders = dataset.meta, model.encoders
+    known = {
+        "item attributes": (dataset.items.columns, [*encoders.items.categorical, *encoders.items.numeric]),
+        "item texts": (dataset.items.columns, encoders.items.text),
+        "user attributes": (dataset.users.columns, encoders.user_attributes),
+        "context columns": (meta.context_columns, encoders.contexts),
+    }
+    for what, (found, wanted) in known.items():
+        if missing := sorted(set(wanted) - set(found)):
+            raise DatasetError(f"the dataset has no {what} {missing}, which the model reads; train again")
+    for what, here, there in (
+        ("event_types", meta.event_types, encoders.event_types),
+        ("target_event_types", meta.target_event_types, encoders.target_event_types),
+    ):
+        if tuple(here) != there:  # an event's code is its place among them
+            raise DatasetError(f"the dataset has the {what} {list(here)}, the model {list(there)}; train again")
 
 
 def _snapshot(
@@ -156,6 +187,11 @@ class _Unpublished:
 
     directory: Path
     id: str = "unpublished"
+
+    @property
+    def names(self) -> list[str]:
+        """What has been written so far."""
+        return [path.name for path in self.directory.iterdir()]
 
     def path(self, name: str) -> Path:
         """Where the file lies."""

@@ -33,6 +33,11 @@ class Generation:
     directory: Path
     manifest: Manifest
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its files, without the manifest's."""
+        return tuple(sorted(self.manifest.files))
+
     def path(self, name: str) -> Path:
         """Where a file lies. Raises MissingFile when the generation has none of that name."""
         self._entry(name)

@@ -83,6 +83,7 @@ class GenerationWriter:
         if self._key is not None:
             write_durably(self._directory / SIGNATURE_NAME, sign(data, self._key))
         for name in files:
+            (self._directory / name).chmod(0o644)  # some libraries write for the owner only; a server may be another
             fsync_path(self._directory / name)
         fsync_path(self._directory)
         try:

@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 from grpc import aio
 
-from index.generation import GenerationWriter, set_current
+from index.generation import GenerationWriter, open_generation, set_current
 from server.config import ServerConfig
+from server.engine import Engine
 from server.lifecycle import Server
+from server.model import ServingModel, open_serving_model
+from tests.conftest import SmallGeneration
 from tests.server.fake_engine import FakeEngine, load_fake
+from tests.server.real_engine import PLACEMENTS
 from tests.server.stubs import admin_stub, recommendation_stub
 
 TOKEN = "a-token-for-tests-only"
@@ -96,3 +100,15 @@ async def running(start: Callable[..., Any]) -> Running:
     """A server with defaults."""
     server: Running = await start()
     return server
+
+
+@pytest.fixture(scope="session")
+def serving(small_generation: SmallGeneration) -> ServingModel:
+    """The small shop's generation in memory."""
+    return open_serving_model(open_generation(small_generation.root, small_generation.generation_id))
+
+
+@pytest.fixture(scope="session")
+def engine(serving: ServingModel) -> Engine:
+    """The real engine over it."""
+    return Engine(serving, PLACEMENTS)

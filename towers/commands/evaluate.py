@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,7 +18,7 @@ def evaluate(
 ) -> None:
     """Judge the trained model offline; the served evaluation (client.evaluate) is the one that counts."""
     from towers.commands.train import exact_search
-    from towers.evaluation import compare, split_by_time, target_interactions
+    from towers.evaluation import compare, rating_rmse, split_by_time, target_interactions
     from towers.model import read_model
     from towers.offline import rank_users
 
@@ -39,5 +39,11 @@ def evaluate(
         tables = compare(split, {"twinrank": everything}, {"twinrank": new_only}, progress=status.update)
     for comparison in tables:
         console.print(comparison.table())
+    figures: dict[str, Any] = {comparison.title: comparison.as_dict() for comparison in tables}
+    figures["ranker"] = {name: model.metrics["validation"][name] for name in ("auc", "log_loss", "calibration_error")}
+    console.print("ranker on validation: " + ", ".join(f"{name} {value}" for name, value in figures["ranker"].items()))
+    if (ratings := rating_rmse(dataset, model.ranker_until_s)) is not None:
+        figures["ratings"] = ratings
+        console.print("ratings: " + ", ".join(f"{name} {value:.3f}" for name, value in ratings.items()))
     if out is not None:
-        out.write_text(json.dumps({comparison.title: comparison.as_dict() for comparison in tables}, indent=1))
+        out.write_text(json.dumps(figures, indent=1), encoding="utf-8")

@@ -6,6 +6,7 @@ from towers.evaluation.interactions import Interactions, target_interactions
 from towers.evaluation.metrics import catalogue_coverage, per_user_metrics
 from towers.evaluation.predictions import auc, log_loss, rmse
 from towers.evaluation.protocol import EvaluationSet, TimeSplit, split_by_time
+from towers.evaluation.ratings import rating_rmse
 from towers.evaluation.report import MetricsReport, evaluate_rankings
 from towers.evaluation.table import Comparison, compare, fit_baselines
 from towers.evaluation.train_log import TrainLog, train_log
@@ -28,6 +29,7 @@ __all__ = [
     "fit_baselines",
     "log_loss",
     "per_user_metrics",
+    "rating_rmse",
     "rmse",
     "split_by_time",
     "target_interactions",

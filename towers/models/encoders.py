@@ -57,7 +57,7 @@ class _Block(nn.Module):
         return after
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)  # (B, H, N, D / H)
+        return x.reshape(*x.shape[:2], self.heads, x.shape[2] // self.heads).transpose(1, 2)  # (B, H, N, D / H)
 
 
 class SelfAttentionEncoder(nn.Module):

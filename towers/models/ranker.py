@@ -3,8 +3,8 @@
     hidden = relu(W_request · request + W_item · item + W_pair · pair + b)
 
 `W_request · request + b` is computed once a request and `W_item · item` once a generation (`item_part`, stored), so a
-candidate costs only its pair features (P of them, few) before the second layer. The optional product user ∘ item
-belongs to the pair and cannot be precomputed.
+candidate costs only its pair features (P of them, few) before the second layer. The product
+user ∘ item would belong to the pair; it did not pay on validation (docs/log.md).
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class RankerShape:
-    """Widths of the three inputs: request (user vector and request features), item (vector and statistics), pair."""
+    """Widths of the three inputs: request (user vector and request features), item (vector and statistics), pair.
+
+    `vector` of the first columns of request and of item are an embedding; training damps them together.
+    """
 
     request: int
     item: int
     pair: int
     hidden: tuple[int, int]
+    vector: int = 0
 
 
 class Ranker(nn.Module):
@@ -41,6 +45,7 @@ class Ranker(nn.Module):
 
     def __init__(self, shape: RankerShape) -> None:
         super().__init__()
+        self.shape = shape
         first, second = shape.hidden
         self.from_request = nn.Linear(shape.request, first)
         self.from_item = nn.Linear(shape.item, first, bias=False)

@@ -13,7 +13,7 @@ from towers.schema.dataset import (
     UserRow,
     load_dataset,
 )
-from towers.schema.errors import ConfigError, DataError, DatasetError, IngestError
+from towers.schema.errors import ConfigError, DataError, DatasetError, IngestError, LogTooShortError
 
 __all__ = [
     "NO_SESSION",
@@ -29,6 +29,7 @@ __all__ = [
     "ItemId",
     "ItemRow",
     "ItemsSection",
+    "LogTooShortError",
     "ShopConfig",
     "UserId",
     "UserRow",

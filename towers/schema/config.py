@@ -232,6 +232,14 @@ class ShopConfig(Section):
         return self.model_copy(update={"shop": self.shop.model_copy(update={"work_dir": work_dir})})
 
     @model_validator(mode="after")
+    def _learning_sections_agree(self) -> Self:
+        try:
+            _ = self.learning
+        except ValidationError as error:
+            raise ValueError("; ".join(_problems(error))) from error
+        return self
+
+    @model_validator(mode="after")
     def _excluded_attributes_declared(self) -> Self:
         for entry in self.cleaning.excluded_items.where:
             if entry.attribute not in self.items.categorical:

@@ -5,6 +5,8 @@ Every message says what was wrong, where (file, row, column), with what value, a
     DataError
     ├── ConfigError              the shop's TOML file cannot be read or has a wrong key or value
     ├── DatasetError             a dataset directory is missing, incomplete or of another format
+    ├── LogTooShortError         the log holds too little to learn from at the moments that the settings ask for
+    ├── ModelInvalid             a trained model is missing, damaged or of other features (towers/model.py)
     └── IngestError              the shop's own files cannot become a dataset
         ├── MissingFileError     a path or glob of the config finds no file
         ├── UnreadableFileError  a file is not what its name says
@@ -30,6 +32,10 @@ class ConfigError(DataError):
 
 class DatasetError(DataError):
     """A dataset directory is missing, incomplete or of another format."""
+
+
+class LogTooShortError(DataError):
+    """The log holds too little to learn from at the moments that the settings ask for."""
 
 
 class IngestError(DataError):

@@ -17,6 +17,7 @@ from towers.learning_data import LearningData
 from towers.models.ranker import Ranker
 from towers.ranking import item_inputs, request_inputs
 from towers.recommender import Embedded, Recommender, Shoppers, UserEmbedder
+from towers.schema import LogTooShortError
 from towers.settings import LearningSettings
 
 USERS_PER_BATCH = 64
@@ -100,7 +101,7 @@ def build_cut(
     bought = bought_between(data, cut_s, cut_s + settings.ranker.horizon_days * DAY_S)
     users = users_before(data, cut_s)
     if len(users) == 0:
-        raise ValueError(
+        raise LogTooShortError(
             f"no user has an event before the cut {np.datetime64(cut_s, 's')}; the log is too short for these "
             "ranker.cuts, cut_every_days, horizon_days and training.validation_days"
         )

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Task as ProgressTask
+from rich.text import Text
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -107,12 +109,21 @@ def fit(task: Task, schedule: Schedule, seed: int, checkpoint: Checkpoint | None
     return FitResult(run.best_epoch, run.best_score, run.history)
 
 
+class _RateColumn(ProgressColumn):
+    """Steps a second, lately."""
+
+    def render(self, task: ProgressTask) -> Text:
+        """The rate, once there is one."""
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
 def progress_bar() -> Progress:
     """The bar that every training shows."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _RateColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )

@@ -7,13 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import expit
 from torch import Tensor, nn
 
 from towers.features.histories import BoolArray, FloatArray
 from towers.models.ranker import Ranker
+from towers.schema import LogTooShortError
 from towers.training.cuts import CutExamples
 
 NDCG_K = 20
+SLOPE_MIN = 0.05
+"""A held-out cut too small to show the ranker's worth may ask for a slope of 0 or less, which would undo its order."""
 
 
 @dataclass
@@ -32,7 +38,10 @@ class RankerTask:
         self._cut = np.concatenate([np.full(len(cut.label), place) for place, cut in enumerate(self.cuts)])
         self._row = np.concatenate([np.arange(len(cut.label)) for cut in self.cuts])
         if not any(cut.label.any() for cut in self.cuts):
-            raise ValueError("no candidate of any training cut was bought: the ranker has nothing to learn from")
+            raise LogTooShortError(
+                "no candidate of any training cut was bought within ranker.horizon_days: the ranker has nothing to learn "
+                "from; the log is too short for these cuts"
+            )
         _standardise(self.model, self.cuts)
 
     def step_count(self) -> int:
@@ -84,7 +93,7 @@ def ranker_logits(ranker: Ranker, cut: CutExamples, device: torch.device) -> Flo
 
 
 def candidate_ndcg(cut: CutExamples, score: FloatArray, allowed: BoolArray | None = None) -> float:
-    """Mean NDCG@20 within the candidates, over users with a positive (NaN without any); `allowed` (n,) restricts both."""
+    """Mean NDCG@20 within the candidates, over users with a positive, or NaN; `allowed` (n,) restricts both."""
     chosen = np.flatnonzero(allowed) if allowed is not None else np.arange(len(score))
     user, label = cut.candidate_user[chosen], cut.label[chosen]
     order = np.lexsort((-score[chosen], user))
@@ -101,21 +110,45 @@ def candidate_ndcg(cut: CutExamples, score: FloatArray, allowed: BoolArray | Non
 
 
 def calibrate(ranker: Ranker, cut: CutExamples, device: torch.device) -> tuple[float, float]:
-    """Fits slope and offset of the logit on a held-out cut (Platt 1999) by Newton steps, and stores them."""
+    """Fits slope and offset of the logit on a held-out cut (Platt 1999), and stores them.
+
+    A cut that knows one outcome alone leaves the logit as it is; a slope never turns the ranker's order around.
+    """
     ranker.calibration.copy_(torch.tensor([1.0, 0.0]))
-    logit, label = ranker_logits(ranker, cut, device).astype(np.float64), cut.label.astype(np.float64)
-    inputs = np.stack([logit, np.ones_like(logit)], axis=1)
+    slope, offset = 1.0, 0.0
+    if cut.label.any() and not cut.label.all():
+        slope, offset = _platt(ranker_logits(ranker, cut, device).astype(np.float64), cut.label.astype(np.float64))
+    ranker.calibration.copy_(torch.tensor([slope, offset]))
+    return slope, offset
+
+
+def _platt(logit: NDArray[np.float64], label: NDArray[np.float64]) -> tuple[float, float]:
+    """Slope and offset of logistic regression on one input (n,), by Newton steps that are halved until they help.
+
+    Below SLOPE_MIN the slope is SLOPE_MIN, and the offset the one that gives the share of positives.
+    """
+    inputs = np.stack([logit, np.ones_like(logit)], axis=1)  # (n, 2)
+
+    def cost(weights: NDArray[np.float64]) -> float:
+        score = inputs @ weights
+        return float((np.logaddexp(0, score) - label * score).mean())
+
     weights = np.array([1.0, 0.0])
-    for _ in range(25):
-        probability = 1 / (1 + np.exp(-(inputs @ weights)))
+    for _ in range(50):
+        probability = expit(inputs @ weights)
         gradient = inputs.T @ (probability - label)
         curvature = (inputs * (probability * (1 - probability))[:, None]).T @ inputs + 1e-6 * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
+        while cost(weights - step) > cost(weights) and np.abs(step).max() > 1e-8:
+            step /= 2
         weights -= step
         if np.abs(step).max() < 1e-8:
             break
-    ranker.calibration.copy_(torch.tensor(weights, dtype=torch.float32))
-    return float(weights[0]), float(weights[1])
+    if weights[0] >= SLOPE_MIN:
+        return float(weights[0]), float(weights[1])
+    flat = SLOPE_MIN * logit
+    reach = np.abs(flat).max() + 50  # wide enough for any share that n labels can have
+    return SLOPE_MIN, float(brentq(lambda offset: expit(flat + offset).mean() - label.mean(), -reach, reach))
 
 
 def _standardise(ranker: Ranker, cuts: Sequence[CutExamples]) -> None:
@@ -128,7 +161,11 @@ def _standardise(ranker: Ranker, cuts: Sequence[CutExamples]) -> None:
         samples["pair"].append(cut.pair[rows])
     for name, parts in samples.items():
         joined = np.concatenate(parts)
-        deviation = joined.std(axis=0)
+        deviation = joined.std(axis=0, dtype=np.float64)  # in float32 the hour, the same in all cuts, seems to vary
         scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)
         getattr(ranker, f"{name}_mean").copy_(torch.from_numpy(joined.mean(axis=0)))
+        if name != "pair" and ranker.shape.vector:
+            # An embedding counts as one input: its coordinates share one unit of variance. At full weight their number
+            # alone lets the ranker learn users and items by heart (docs/log.md).
+            scale[: ranker.shape.vector] /= np.sqrt(ranker.shape.vector)
         getattr(ranker, f"{name}_scale").copy_(torch.from_numpy(scale.astype(np.float32)))

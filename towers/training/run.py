@@ -110,6 +110,7 @@ class TrainingRun:
         towers, towers_result = self._fit_towers(name, data, towers_end_s, tuned)
         vectors = embed_items(towers.item, ItemTensors.of(data.items, self.device)).cpu().numpy()
         embedder = UserEmbedder(towers.user.cpu(), vectors, settings.features.sequence_events_max)
+        torch.manual_seed(settings.training.seed)  # again: a resumed run may have drawn nothing for the towers
         model = Ranker(ranker_shape(settings))
         cuts = [self._cut(f"{name} cut", data, embedder, vectors, model, cut_s) for cut_s in cut_times]
         held_out = None
@@ -136,12 +137,16 @@ class TrainingRun:
     def _judge(self, model: TrainedModel, begin_s: int, end_s: int) -> dict[str, float]:
         """The whole recommender on the validation month by the protocol of the test: NDCG@20, all and new only."""
         item_users_min = max(self.settings.training.item_users_min, 1)
-        split = split_by_time(
-            target_interactions(self.dataset), train_end_s=begin_s, test_end_s=end_s, item_users_min=item_users_min
-        )
-        asked = split.evaluation_set
+        try:
+            asked = split_by_time(
+                target_interactions(self.dataset), train_end_s=begin_s, test_end_s=end_s, item_users_min=item_users_min
+            ).evaluation_set
+            asked_of = {"": asked, "_new_only": asked.new_only()}
+        except ValueError as error:  # a short log may hold nobody to ask
+            self.say(f"validation, all items ranked: not measured, {error}")
+            return {}
         judged = {}
-        for name, questions in (("", asked), ("_new_only", asked.new_only())):
+        for name, questions in asked_of.items():
             rankings = rank_users(self.dataset, model, questions, self.retrievers, k=20)
             judged[f"ndcg@20{name}"] = evaluate_rankings(rankings, questions, ks=(20,)).mean("ndcg@20")
         self.say(f"validation, all items ranked: {judged}")
@@ -265,8 +270,9 @@ def _ranker_quality(logit: FloatArray, cut: CutExamples) -> dict[str, float]:
     probability = 1 / (1 + np.exp(-logit.astype(np.float64)))
     bins = np.array_split(np.argsort(logit, kind="stable"), 10)
     error = sum(abs(probability[rows].mean() - label[rows].mean()) * len(rows) for rows in bins if len(rows))
+    both = 0 < label.sum() < len(label)
     return {
-        "auc": auc(logit.astype(np.float64), label),
+        "auc": auc(logit.astype(np.float64), label) if both else float("nan"),
         "log_loss": log_loss(probability, label),
         "calibration_error": float(error / len(label)),
     }

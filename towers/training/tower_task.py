@@ -13,13 +13,15 @@ from towers.features.histories import BoolArray, Int64Array
 from towers.features.requests import request_arrays
 from towers.learning_data import LearningData
 from towers.models.item_tower import ItemTensors, ItemTower
-from towers.models.losses import log_expected_draws, sampled_softmax
+from towers.models.losses import log_inclusion, sampled_softmax
 from towers.models.user_tower import RequestTensors, UserTower
+from towers.schema import LogTooShortError
 from towers.settings import LearningSettings
 from towers.training.visits import Visits
 
 VALIDATION_VISITS_MAX = 4_000
 VALIDATION_K = 100
+"""At most a tenth of the items, though: in a small shop everything would be among the best hundred."""
 EMBED_BATCH = 8_192
 
 
@@ -68,7 +70,11 @@ class TowerTask:
         self._target_share = torch.as_tensor(share, dtype=torch.float32, device=self.device)
         self._pool = np.flatnonzero(self.learnable)
         if len(self._train) == 0:
-            raise ValueError(f"no visit lies before {self.train_end_s}; the log is too short for these splits")
+            raise LogTooShortError(
+                f"nothing that may be learned was bought before {np.datetime64(self.train_end_s, 's')}, where the towers' time "
+                "ends; the log is too short for these ranker.cuts, cut_every_days, horizon_days and "
+                "training.validation_days, or training.item_users_min is too high"
+            )
 
     def step_count(self) -> int:
         """Steps in an epoch."""
@@ -116,7 +122,7 @@ class TowerTask:
             user_vectors.repeat_interleave(towers.targets_per_visit, dim=0),
             vectors[: len(rows)],
             positive,
-            log_expected_draws(self._target_share[rows], drawn.size, len(uniform), len(self._pool)),
+            log_inclusion(self._target_share[rows], drawn.size, len(uniform), len(self._pool)),
             blocked.repeat_interleave(towers.targets_per_visit, dim=0),
             self.model.scale_log.exp().clamp(max=100.0),
         )
@@ -132,7 +138,7 @@ class TowerTask:
             chosen = self._validation[begin : begin + 512]
             requests = self._requests(chosen)
             users = self.model.user(requests, vectors[requests.item_row.clamp_min(0)])
-            k = min(VALIDATION_K, len(pool))
+            k = min(VALIDATION_K, max(len(pool) // 10, 1))
             top = pool[torch.topk(users @ vectors[pool].T, k, dim=1).indices].cpu().numpy()
             visit, item = self.visits.all_targets(chosen)
             hit = (top[visit] == item[:, None]).any(axis=1)

@@ -1,0 +1,58 @@
+"""`kill -TERM` of the real server while shoppers ask: nobody fails at the SDK, and what was in flight is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from pathlib import Path
+
+from twinrank_client import AsyncClient, RecommendRequest
+
+from tests.conftest import SmallGeneration
+from tests.end_to_end.processes import server, server_config
+from tests.server.waiting import until
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def test_a_successor_takes_over_without_one_failed_call(
+    small_generation: SmallGeneration, tmp_path: Path
+) -> None:
+    config = server_config(tmp_path, small_generation.root, free_port(), drain_s=0.2)
+    answered_count = 0
+    done = False
+
+    async def ask_on_and_on(client: AsyncClient, number: int) -> None:
+        nonlocal answered_count
+        while not done:
+            answer = await client.recommend(RecommendRequest(user_id=f"u{number:02d}", page_size=10))
+            assert len(answer.item_ids) == 10
+            answered_count += 1
+            await asyncio.sleep(0.005)
+
+    async with (
+        server(config) as old,
+        AsyncClient(old.target, timeout_s=10, channel_count=4) as client,
+        asyncio.TaskGroup() as callers,  # the first that fails fails the test
+    ):
+        for number in range(1, 13):
+            callers.create_task(ask_on_and_on(client, number))
+        await until(lambda: answered_count > 100)
+        async with server(config) as successor:
+            assert successor.target == old.target
+            old.process.send_signal(signal.SIGTERM)
+            assert await old.ended() == 0
+            before = answered_count
+            await until(lambda: answered_count > before + 200)
+            done = True
+            await until(lambda: all(task.done() for task in callers._tasks))  # while the successor still answers
+    stopped = old.said("stopped")
+    assert stopped is not None
+    assert stopped["answered_count"] >= 100
+    assert old.said("draining") is not None
+    assert old.said("calls are cut off") is None

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from math import log1p
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.towers.random_logs import DAY_S, ITEM_COUNT, PURCHASE, VIEW, Asked, asked, extra_of, histories_of
+from towers.features.histories import FloatArray, HistoryBatch
+from towers.features.pairs import ITEM_FEATURES, pair_feature_names, pair_features
+from towers.features.purchases import NEVER_DAYS, Purchases
+
+NOW = 100 * DAY_S
+# Item:                       0  1  2  3  4  5  6
+ATTRIBUTES = {"category": np.array([1, 1, 2, 2, 3, 3, 0], np.int32)}
+NEVER = log1p(NEVER_DAYS)
+
+
+def days_ago(days: float) -> int:
+    return NOW - int(days * DAY_S)
+
+
+def slow(days: float) -> float:
+    return float(2 ** (-days / 60))
+
+
+def fast(days: float) -> float:
+    return float(2 ** (-days / 14))
+
+
+def features_of(batch: HistoryBatch, candidates: list[list[int]]) -> FloatArray:
+    rows = np.array(candidates, np.int32).reshape(len(batch), -1)
+    return pair_features(batch, Purchases.of(batch, ITEM_COUNT), rows, ATTRIBUTES)
+
+
+def named(values: FloatArray) -> dict[str, float]:
+    return dict(zip(pair_feature_names(ATTRIBUTES), values.tolist(), strict=True))
+
+
+HOUSEHOLD = [
+    (2, PURCHASE, days_ago(20)),
+    (2, PURCHASE, days_ago(20)),  # the same basket
+    (2, PURCHASE, days_ago(10)),
+    (3, PURCHASE, days_ago(5)),
+    (2, VIEW, days_ago(3)),
+    (2, VIEW, days_ago(1)),
+]
+CART = extra_of([(4, VIEW, NOW, False)])
+TOTAL = slow(20) * 2 + slow(10) + slow(5)
+
+
+def test_features_of_a_bought_item_are_those_computed_by_hand() -> None:
+    batch = Asked(histories_of([HOUSEHOLD]), [0], [NOW], [CART]).batch()
+    assert named(features_of(batch, [[2]])[0, 0]) == pytest.approx(
+        {
+            "log_times": log1p(2),
+            "log_decayed_slow": log1p(slow(20) + slow(10)),
+            "log_decayed_fast": log1p(fast(20) + fast(10)),
+            "log_days_since": log1p(10),
+            "ever": 1,
+            "share": (slow(20) + slow(10)) / (TOTAL + 1),
+            "due_ratio": 10 / 10,
+            "log_interval_days": log1p(10),
+            "log_other_events": log1p(2),
+            "log_days_since_other": log1p(1),
+            "category_log_decayed": log1p(TOTAL),
+            "category_share": TOTAL / (TOTAL + 1),
+            "category_log_days_since": log1p(5),
+        },
+        rel=1e-6,
+    )
+
+
+def test_an_item_bought_once_is_never_due() -> None:
+    batch = Asked(histories_of([HOUSEHOLD]), [0], [NOW], [None]).batch()
+    once = named(features_of(batch, [[3]])[0, 0])
+    assert (once["log_times"], once["due_ratio"]) == (pytest.approx(log1p(1)), 0)
+    assert once["log_interval_days"] == pytest.approx(NEVER)
+
+
+def test_an_item_in_the_cart_is_not_bought_but_was_just_touched() -> None:
+    batch = Asked(histories_of([HOUSEHOLD]), [0], [NOW], [CART]).batch()
+    in_cart = named(features_of(batch, [[4]])[0, 0])
+    assert (in_cart["ever"], in_cart["log_times"], in_cart["log_days_since"]) == (0, 0, pytest.approx(NEVER))
+    assert (in_cart["log_other_events"], in_cart["log_days_since_other"]) == (pytest.approx(log1p(1)), 0)
+    assert (in_cart["category_log_decayed"], in_cart["category_log_days_since"]) == (0, pytest.approx(NEVER))
+
+
+def test_a_stranger_has_the_features_of_never() -> None:
+    batch = Asked(histories_of([HOUSEHOLD]), [-1], [NOW], [None]).batch()
+    expected = dict.fromkeys(pair_feature_names(ATTRIBUTES), 0.0)
+    never = ("log_days_since", "log_interval_days", "log_days_since_other", "category_log_days_since")
+    expected |= dict.fromkeys(never, pytest.approx(NEVER))
+    assert named(features_of(batch, [[2]])[0, 0]) == expected
+
+
+def test_no_request_and_no_candidate_are_no_features() -> None:
+    log = histories_of([HOUSEHOLD])
+    width = len(pair_feature_names(ATTRIBUTES))
+    nobody = Asked(log, [], [], []).batch()
+    assert pair_features(nobody, Purchases.of(nobody, ITEM_COUNT), np.zeros((0, 3), np.int32), ATTRIBUTES).shape == (
+        0,
+        3,
+        width,
+    )
+    assert features_of(Asked(log, [0], [NOW], [None]).batch(), [[]]).shape == (1, 0, width)
+
+
+def test_without_affinity_attributes_the_item_features_remain() -> None:
+    batch = Asked(histories_of([HOUSEHOLD]), [0], [NOW], [None]).batch()
+    rows = np.array([[2]], np.int32)
+    assert pair_features(batch, Purchases.of(batch, ITEM_COUNT), rows, {}).shape == (1, 1, len(ITEM_FEATURES))
+
+
+@given(asked(), st.data())
+def test_a_batch_is_its_single_requests_bit_for_bit(case: Asked, data: st.DataObject) -> None:
+    row = st.lists(st.integers(-1, ITEM_COUNT - 1), min_size=4, max_size=4)
+    candidates = data.draw(st.lists(row, min_size=len(case.user_rows), max_size=len(case.user_rows)))
+    together = features_of(case.batch(), candidates)
+    for place, rows in enumerate(candidates):
+        single = features_of(case.single(place), [rows])
+        assert together[place].tobytes() == single[0].tobytes()
+        assert np.isfinite(single).all()

@@ -1,0 +1,154 @@
+"""The snapshot: rows in the generation's order, events up to its moment, and arrays that fit each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from towers.candidates import ItemTable
+from towers.features.histories import Histories
+from towers.features.items import ItemArrays
+from towers.learning_data import Encoders, LearningData, UserTable
+from towers.models.ranker import Ranker, RankerShape
+from towers.snapshot import Snapshot, SnapshotInvalid, take_snapshot
+
+PURCHASE = 1
+
+
+def table() -> ItemTable:
+    """Five items, of which rows 1, 3 and 4 may be recommended; 4 is the most popular."""
+    return ItemTable(
+        vectors=np.arange(10, dtype=np.float32).reshape(5, 2),
+        statistics=np.arange(5, dtype=np.float32)[:, None] * 10,
+        affinity={"brand": np.array([7, 8, 9, 10, 11], np.int32), "colour": np.array([1, 2, 3, 4, 5], np.int32)},
+        popular=np.array([4, 1, 3], np.int32),
+        retrievable=np.array([False, True, False, True, True]),
+    )
+
+
+def learning_data() -> LearningData:
+    """Two users: the first did three things at 10, 20 and 30, the second one thing at 15."""
+    nothing = np.zeros((5, 0), np.int32)
+    return LearningData(
+        encoders=Encoders(items=None, user_attributes={}, contexts={}, event_types=(), target_event_types=()),  # type: ignore[arg-type]
+        items=ItemArrays(np.zeros(5, np.int32), nothing, nothing.astype(np.float32), nothing),
+        users=UserTable(np.array([3, 0], np.int32), np.array([[1], [2]], np.int32)),
+        histories=Histories.from_events(
+            np.array([0, 0, 0, 1], np.int32),
+            np.array([0, 1, 4, 3], np.int32),
+            np.array([0, PURCHASE, PURCHASE, 0], np.uint8),
+            np.array([10, 20, 30, 15]),
+            user_count=2,
+            target_types=(PURCHASE,),
+        ),
+        context=np.zeros((4, 0), np.int32),
+    )
+
+
+def ranker() -> Ranker:
+    torch.manual_seed(0)
+    return Ranker(RankerShape(request=2, item=3, pair=1, hidden=(4, 2)))
+
+
+def taken(until_s: int = 30) -> Snapshot:
+    return take_snapshot(learning_data(), table(), ranker(), until_s)[0]
+
+
+def test_items_that_may_be_recommended_come_first_and_keep_their_order() -> None:
+    snapshot, order = take_snapshot(learning_data(), table(), ranker(), 30)
+    assert order.tolist() == [1, 3, 4, 0, 2]
+    assert snapshot.retrievable_count == 3
+    items = snapshot.items
+    assert items.vectors.tolist() == [[2, 3], [6, 7], [8, 9], [0, 1], [4, 5]]
+    assert items.statistics[:, 0].tolist() == [10, 30, 40, 0, 20]
+    assert items.affinity["brand"].tolist() == [8, 10, 11, 7, 9]
+    assert items.retrievable.tolist() == [True, True, True, False, False]
+    assert items.popular.tolist() == [2, 0, 1]  # the same items by their new rows
+
+
+def test_histories_name_the_new_rows_and_end_before_the_moment() -> None:
+    log = taken(30).histories
+    assert log.offsets.tolist() == [0, 2, 3]
+    assert log.item_row.tolist() == [3, 0, 1]
+    assert log.time_s.tolist() == [10, 20, 15]
+    assert log.event_type.tolist() == [0, PURCHASE, 0]
+    assert log.target_types == (PURCHASE,)
+    assert taken(31).histories.item_row.tolist() == [3, 0, 2, 1]
+    assert taken(10).histories.offsets.tolist() == [0, 0, 0]
+
+
+def test_the_ranker_s_share_of_each_item_is_computed_from_its_row() -> None:
+    snapshot = taken()
+    inputs = torch.tensor([[2.0, 3.0, 10.0], [6.0, 7.0, 30.0], [8.0, 9.0, 40.0], [0.0, 1.0, 0.0], [4.0, 5.0, 20.0]])
+    with torch.inference_mode():
+        expected = ranker().item_part(inputs).numpy()
+    np.testing.assert_allclose(snapshot.item_part, expected, rtol=1e-6)
+
+
+def test_arrays_there_and_back() -> None:
+    snapshot = taken()
+    again = Snapshot.from_arrays(snapshot.item_arrays(), snapshot.user_arrays(), (PURCHASE,), ("colour", "brand"))
+    for name, array in snapshot.item_arrays().items():
+        np.testing.assert_array_equal(again.item_arrays()[name], array)
+    for name, array in snapshot.user_arrays().items():
+        np.testing.assert_array_equal(again.user_arrays()[name], array)
+    assert list(again.items.affinity) == ["colour", "brand"]  # the model's order, not the file's
+    assert again.histories.target_types == (PURCHASE,)
+
+
+def test_a_shop_without_users_events_or_affinities_has_a_snapshot_too() -> None:
+    data = learning_data()
+    empty = np.zeros(0, np.int32)
+    nobody = replace(
+        data,
+        users=UserTable(empty, np.zeros((0, 0), np.int32)),
+        histories=Histories.from_events(empty, empty, empty.astype(np.uint8), empty.astype(np.int64), 0, (PURCHASE,)),
+    )
+    items = replace(table(), affinity={}, popular=empty, retrievable=np.zeros(5, np.bool_))
+    snapshot, order = take_snapshot(nobody, items, ranker(), 30)
+    again = Snapshot.from_arrays(snapshot.item_arrays(), snapshot.user_arrays(), (PURCHASE,), ())
+    assert order.tolist() == [0, 1, 2, 3, 4]
+    assert again.retrievable_count == again.histories.user_count == 0
+
+
+@pytest.mark.parametrize(
+    ("array", "values"),
+    [
+        ("vectors", np.zeros((5, 2), np.float64)),
+        ("vectors", np.zeros(5, np.float32)),
+        ("statistics", np.zeros((4, 1), np.float32)),
+        ("retrievable", np.ones(4, np.bool_)),
+        ("retrievable", np.array([True, False, True, True, False])),
+        ("popular", np.array([0, 3], np.int32)),
+        ("popular", np.array([-1], np.int32)),
+        ("item_part", np.zeros((6, 4), np.float32)),
+        ("affinity/brand", np.zeros(6, np.int32)),
+        ("affinity/brand", np.full(5, -1, np.int32)),
+        ("offsets", np.zeros(0, np.int64)),
+        ("offsets", np.array([0, 3, 2, 3])),
+        ("offsets", np.array([1, 2, 3])),
+        ("offsets", np.array([0, 1, 2])),
+        ("item_row", np.array([0, 5, 1], np.int32)),
+        ("item_row", np.array([0, -1, 1], np.int32)),
+        ("event_type", np.zeros(2, np.uint8)),
+        ("time_s", np.zeros(4, np.int64)),
+        ("bucket", np.zeros(3, np.int32)),
+        ("attribute", np.zeros((1, 1), np.int32)),
+        ("attribute", np.zeros(2, np.int32)),
+    ],
+)
+def test_arrays_that_contradict_each_other_are_refused_by_name(array: str, values: Any) -> None:
+    items, users = taken().item_arrays(), taken().user_arrays()
+    file = "items.safetensors" if array in items else "users.safetensors"
+    (items if array in items else users)[array] = values
+    with pytest.raises(SnapshotInvalid, match=f"{file}: array {array}"):
+        Snapshot.from_arrays(items, users, (PURCHASE,), ("brand", "colour"))
+
+
+def test_an_affinity_that_the_model_wants_and_the_file_lacks_is_refused() -> None:
+    with pytest.raises(SnapshotInvalid, match="array affinity/size is missing"):
+        Snapshot.from_arrays(taken().item_arrays(), taken().user_arrays(), (PURCHASE,), ("size",))

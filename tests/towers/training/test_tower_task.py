@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from towers.learning_data import LearningData, encode, fit_encoders
+from towers.models.item_tower import ItemTensors
+from towers.schema import Dataset, LogTooShortError, ShopConfig
+from towers.settings import LearningSettings
+from towers.training import tower_task
+from towers.training.tower_task import Towers, TowerTask, embed_items
+from towers.training.visits import Visits, find_visits
+
+DAY_S = 86_400
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def settings(small_shop: ShopConfig) -> LearningSettings:
+    towers = small_shop.towers.model_copy(update={"batch_size": 16, "uniform_negatives": 8, "dropout": 0.0})
+    return small_shop.learning.model_copy(update={"towers": towers})
+
+
+@pytest.fixture(scope="module")
+def data(small_dataset: Dataset, settings: LearningSettings) -> LearningData:
+    until_s = small_dataset.meta.first_time_s + 60 * DAY_S
+    return encode(small_dataset, fit_encoders(small_dataset, settings, until_s), settings, until_s)
+
+
+@pytest.fixture(scope="module")
+def visits(data: LearningData) -> Visits:
+    return find_visits(data, np.ones(data.item_count, np.bool_), only_new=False)
+
+
+def task_of(
+    data: LearningData, visits: Visits, settings: LearningSettings, days: int = 60, held_out: int = 20
+) -> TowerTask:
+    torch.manual_seed(1)
+    begin_s = int(data.histories.time_s.min())
+    end_s = begin_s + days * DAY_S
+    return TowerTask(
+        model=Towers(data, settings),
+        data=data,
+        visits=visits,
+        learnable=np.ones(data.item_count, np.bool_),
+        settings=settings,
+        train_end_s=end_s,
+        validation_end_s=end_s + held_out * DAY_S,
+        seed=5,
+        device=CPU,
+    )
+
+
+def test_an_epoch_gives_one_finite_loss_a_step_and_every_part_a_gradient(
+    data: LearningData, visits: Visits, settings: LearningSettings
+) -> None:
+    task = task_of(data, visits, settings)
+    losses = list(task.losses(0))
+    assert len(losses) == task.step_count() == -(-len(visits.between(0, task.train_end_s)) // 16)
+    sum(losses).backward()  # type: ignore[union-attr, no-untyped-call]
+    assert all(torch.isfinite(loss) for loss in losses)
+    without = [name for name, parameter in task.model.named_parameters() if parameter.grad is None]
+    assert without == []
+
+
+def test_the_same_epoch_draws_the_same_and_another_epoch_others(
+    data: LearningData, visits: Visits, settings: LearningSettings
+) -> None:
+    def losses(epoch: int) -> list[float]:
+        task = task_of(data, visits, settings)
+        task.model.eval()  # no dropout: only the draws matter
+        return [float(loss.detach()) for loss in task.losses(epoch)]
+
+    assert losses(1) == losses(1)
+    assert losses(1) != losses(2)
+
+
+def test_validation_is_the_share_of_later_targets_among_the_nearest_items(
+    data: LearningData, visits: Visits, settings: LearningSettings
+) -> None:
+    task = task_of(data, visits, settings)
+    task.model.eval()
+    with torch.inference_mode():
+        found = task.validate()
+        vectors = embed_items(task.model.item, ItemTensors.of(data.items, CPU)).numpy()
+        later = visits.between(task.train_end_s, task.validation_end_s)
+        requests = task._requests(later)
+        users = task.model.user(requests, torch.from_numpy(vectors)[requests.item_row.clamp_min(0)]).numpy()
+    k = data.item_count // 10
+    recalls = []
+    for place, visit in enumerate(later):
+        nearest = set(np.argsort(-(vectors @ users[place]))[:k].tolist())
+        targets = visits.target[visits.offsets[visit] : visits.offsets[visit + 1]].tolist()
+        recalls.append(sum(target in nearest for target in targets) / min(len(targets), k))
+    assert found == pytest.approx(np.mean(recalls))
+    assert 0 <= found < 1
+
+
+def test_without_later_visits_there_is_no_validation(
+    data: LearningData, visits: Visits, settings: LearningSettings
+) -> None:
+    assert np.isnan(task_of(data, visits, settings, held_out=0).validate())
+
+
+def test_a_log_too_short_for_the_split_is_an_error_that_says_so(
+    data: LearningData, visits: Visits, settings: LearningSettings
+) -> None:
+    with pytest.raises(LogTooShortError, match=r"bought before 2026-.*; the log is too short"):
+        task_of(data, visits, settings, days=0)
+
+
+def test_items_are_embedded_alike_in_pieces(
+    data: LearningData, settings: LearningSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower = Towers(data, settings).item
+    items = ItemTensors.of(data.items, CPU)
+    whole = embed_items(tower, items)
+    monkeypatch.setattr(tower_task, "EMBED_BATCH", 7)
+    torch.testing.assert_close(embed_items(tower, items), whole, atol=1e-6, rtol=0)
+    assert not tower.training
+
+
+def test_rarely_bought_items_may_be_left_out_of_the_targets(
+    data: LearningData, visits: Visits, settings: LearningSettings
+) -> None:
+    learnable = np.zeros(data.item_count, np.bool_)
+    learnable[np.unique(visits.target)[:12]] = True
+    task = task_of(data, find_visits(data, learnable, only_new=False), settings)
+    task = replace(task, learnable=learnable)
+    assert all(torch.isfinite(loss) for loss in task.losses(0))
