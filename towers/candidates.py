@@ -138,10 +138,8 @@ def _nearest(vectors: FloatArray, k: int, retriever: Retriever, exclusions: Excl
     """Deepens the search by what each request excludes, so that k items are left wherever so many exist."""
     if k == 0 or len(vectors) == 0:
         return np.full((len(vectors), 0), -1, np.int32)
-    extra = np.minimum(exclusions.count, EXCLUDED_EXTRA_MAX)
-    depth = k + int(extra.max(initial=0))
+    depth = k + min(int(exclusions.count.max(initial=0)), EXCLUDED_EXTRA_MAX)
     _, rows = retriever.search(vectors, depth)
-    rows = np.where(np.arange(depth) < k + extra[:, None], rows, -1)  # a request's answer is its own, not its batch's
     return _first_allowed(rows.astype(np.int32), k, exclusions)
 
 

@@ -70,9 +70,7 @@ class CandidateSettings(_Section):
     two_tower: int = Field(default=100, ge=0, le=2_000, description="Nearest items to the user's embedding.")
     buy_again: int = Field(default=100, ge=0, le=2_000, description="The user's bought items, by decayed frequency.")
     popular: int = Field(default=50, ge=0, le=2_000, description="Items that most users bought in the last 28 days.")
-    similar: int = Field(
-        default=50, ge=0, le=2_000, description="Nearest items to each context item, product pages only."
-    )
+    similar: int = Field(default=50, ge=0, le=2_000, description="Nearest items to the mean of the context items.")
 
 
 class RankerSettings(_Section):

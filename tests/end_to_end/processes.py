@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -86,8 +88,6 @@ async def _read_log(running: ServerProcess) -> None:
 
 
 def _environment() -> dict[str, str]:
-    import os
-
     return {**os.environ, **ONE_THREAD}
 
 
@@ -114,3 +114,9 @@ drain_s = {drain_s}
 """
     )
     return path
+
+
+def scrape(port: int) -> str:
+    """The metrics page, as Prometheus reads it."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+        return str(response.read(), "utf-8")

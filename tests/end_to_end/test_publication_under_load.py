@@ -40,25 +40,27 @@ async def test_a_rebuild_published_under_load_fails_no_request_and_mixes_no_answ
             seen.append((user_id, await client.recommend(request)))
             await asyncio.sleep(0.01)
 
-    async with AsyncClient(f"127.0.0.1:{small_service.server.port}", timeout_s=10, channel_count=2) as client:
-        async with asyncio.TaskGroup() as callers:  # the first that fails fails the test
-            for user_id in USERS:
-                callers.create_task(ask_on_and_on(client, user_id))
-            await until(lambda: len(seen) > 50)
-            published = await asyncio.to_thread(
-                publish,
-                own_generations.config,
-                own_generations.dataset,
-                with_another_ranker(own_generations.model),
-                None,
-                lambda _: None,
-            )
-            new_id = published.generation_id
-            set_current(own_generations.root, new_id)
-            await until(lambda: seen[-1][1].generation_id == new_id)
-            asked_before = len(seen)
-            await until(lambda: len(seen) > asked_before + 50)
-            done = True
+    async with (
+        AsyncClient(f"127.0.0.1:{small_service.server.port}", timeout_s=10, channel_count=2) as client,
+        asyncio.TaskGroup() as callers,  # the first that fails fails the test
+    ):
+        for user_id in USERS:
+            callers.create_task(ask_on_and_on(client, user_id))
+        await until(lambda: len(seen) > 50)
+        published = await asyncio.to_thread(
+            publish,
+            own_generations.config,
+            own_generations.dataset,
+            with_another_ranker(own_generations.model),
+            None,
+            lambda _: None,
+        )
+        new_id = published.generation_id
+        set_current(own_generations.root, new_id)
+        await until(lambda: seen[-1][1].generation_id == new_id)
+        asked_before = len(seen)
+        await until(lambda: len(seen) > asked_before + 50)
+        done = True
 
     ids = [answer.generation_id for _, answer in seen]
     assert set(ids) == {old_id, new_id}

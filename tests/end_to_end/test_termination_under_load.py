@@ -40,8 +40,7 @@ async def test_a_successor_takes_over_without_one_failed_call(
         AsyncClient(old.target, timeout_s=10, channel_count=4) as client,
         asyncio.TaskGroup() as callers,  # the first that fails fails the test
     ):
-        for number in range(1, 13):
-            callers.create_task(ask_on_and_on(client, number))
+        asking = [callers.create_task(ask_on_and_on(client, number)) for number in range(1, 13)]
         await until(lambda: answered_count > 100)
         async with server(config) as successor:
             assert successor.target == old.target
@@ -50,7 +49,7 @@ async def test_a_successor_takes_over_without_one_failed_call(
             before = answered_count
             await until(lambda: answered_count > before + 200)
             done = True
-            await until(lambda: all(task.done() for task in callers._tasks))  # while the successor still answers
+            await asyncio.wait(asking)  # while the successor still answers
     stopped = old.said("stopped")
     assert stopped is not None
     assert stopped["answered_count"] >= 100

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import urllib.request
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from grpc_health.v1 import health_pb2
 from twinrank.v1 import admin_pb2
 from twinrank_client import AsyncClient, RecentEvent, RecommendRequest, RepeatPolicy, ScoreRequest, SimilarItemsRequest
 
-from tests.end_to_end.processes import command, server, server_config
+from tests.end_to_end.processes import command, scrape, server, server_config
 from tests.server.stubs import admin_stub, health_stub
 
 TOKEN = (("authorization", "Bearer a-token-for-tests-only"),)
@@ -91,8 +90,3 @@ async def look_at_admin_and_health(target: str, admin_port: int, generation_id: 
             health_pb2.HealthCheckRequest(service="twinrank.v1.RecommendationService")
         )
         assert health.status == health_pb2.HealthCheckResponse.SERVING
-
-
-def scrape(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
-        return str(response.read(), "utf-8")

@@ -39,8 +39,8 @@ class RankerTask:
         self._row = np.concatenate([np.arange(len(cut.label)) for cut in self.cuts])
         if not any(cut.label.any() for cut in self.cuts):
             raise LogTooShortError(
-                "no candidate of any training cut was bought within ranker.horizon_days: the ranker has nothing to learn "
-                "from; the log is too short for these cuts"
+                "no candidate of any training cut was bought within ranker.horizon_days, so the ranker has nothing to "
+                "learn from; the log is too short for these cuts"
             )
         _standardise(self.model, self.cuts)
 

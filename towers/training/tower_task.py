@@ -71,8 +71,8 @@ class TowerTask:
         self._pool = np.flatnonzero(self.learnable)
         if len(self._train) == 0:
             raise LogTooShortError(
-                f"nothing that may be learned was bought before {np.datetime64(self.train_end_s, 's')}, where the towers' time "
-                "ends; the log is too short for these ranker.cuts, cut_every_days, horizon_days and "
+                f"nothing that may be learned was bought before {np.datetime64(self.train_end_s, 's')}, where the "
+                "towers' time ends; the log is too short for these ranker.cuts, cut_every_days, horizon_days and "
                 "training.validation_days, or training.item_users_min is too high"
             )
 

@@ -14,6 +14,14 @@ def days_ago(days: float) -> int:
     return NOW - int(days * DAY_S)
 
 
+def slow(days: float) -> float:
+    return float(2 ** (-days / 60))
+
+
+def fast(days: float) -> float:
+    return float(2 ** (-days / 14))
+
+
 def bought(events: list[tuple[int, int, int]], extra: list[tuple[int, int, int, bool]] | None = None) -> Purchases:
     case = Asked(histories_of([events]), [0], [NOW], [extra_of(extra) if extra else None])
     return Purchases.of(case.batch(), ITEM_COUNT)
@@ -28,7 +36,6 @@ def test_aggregates_are_those_computed_by_hand() -> None:
             (2, PURCHASE, days_ago(6)),
         ]
     )
-    slow, fast = (lambda days: 2 ** (-days / 60)), (lambda days: 2 ** (-days / 14))
     assert purchases.groups.item_row.tolist() == [2, 3]
     assert purchases.times.tolist() == [3, 1]
     assert purchases.decayed_slow.tolist() == pytest.approx([slow(30) + slow(20) + slow(6), slow(14)], rel=1e-6)

@@ -84,6 +84,19 @@ def test_inputs_are_standardised_and_constant_ones_have_no_say() -> None:
     np.testing.assert_allclose(ranker.request_scale, 1 / seen.std(axis=0), rtol=1e-4)
 
 
+def test_an_embedding_counts_as_one_input() -> None:
+    torch.manual_seed(1)
+    cut = learnable_cut(0)
+    plain, damped = (Ranker(RankerShape(4, 3, 2, (8, 4), vector)) for vector in (0, 2))
+    for ranker in (plain, damped):
+        RankerTask(ranker, [cut], None, 100, seed=1, device=CPU)
+    for name in ("request_scale", "item_scale"):
+        before, after = getattr(plain, name), getattr(damped, name)
+        torch.testing.assert_close(after[:2], before[:2] / 2**0.5)
+        torch.testing.assert_close(after[2:], before[2:])
+    assert torch.equal(damped.pair_scale, plain.pair_scale)
+
+
 def test_every_candidate_of_every_cut_is_seen_once_an_epoch_in_a_new_order() -> None:
     cuts = [learnable_cut(0), learnable_cut(1)]
     task = RankerTask(new_ranker(), cuts, None, 64, seed=1, device=CPU)

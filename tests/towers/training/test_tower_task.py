@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import exp, log
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_an_epoch_gives_one_finite_loss_a_step_and_every_part_a_gradient(
     task = task_of(data, visits, settings)
     losses = list(task.losses(0))
     assert len(losses) == task.step_count() == -(-len(visits.between(0, task.train_end_s)) // 16)
-    sum(losses).backward()  # type: ignore[union-attr, no-untyped-call]
+    torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
     assert all(torch.isfinite(loss) for loss in losses)
     without = [name for name, parameter in task.model.named_parameters() if parameter.grad is None]
     assert without == []
@@ -76,6 +77,40 @@ def test_the_same_epoch_draws_the_same_and_another_epoch_others(
 
     assert losses(1) == losses(1)
     assert losses(1) != losses(2)
+
+
+def test_the_loss_of_a_step_is_that_of_a_naive_loop(data: LearningData, settings: LearningSettings) -> None:
+    """Over the distinct candidates, each weighed by its probability to be there, the visit's other targets left out."""
+    weeks = data.histories.time_s // (7 * DAY_S) * (7 * DAY_S)  # so that a visit has several targets
+    data = replace(data, histories=replace(data.histories, time_s=weeks))
+    visits = find_visits(data, np.ones(data.item_count, np.bool_), only_new=False)
+    task = task_of(data, visits, settings)
+    task.model.eval()
+    learnable = visits.between(0, task.train_end_s)
+    chosen = np.sort(learnable[np.argsort(-np.diff(visits.offsets)[learnable], kind="stable")[:12]])
+    with torch.inference_mode():
+        loss = task._loss(chosen, np.random.default_rng(9))
+        vectors = embed_items(task.model.item, ItemTensors.of(data.items, CPU))
+        requests = task._requests(chosen)
+        users = task.model.user(requests, vectors[requests.item_row.clamp_min(0)])
+        similarity = (users @ vectors.T).tolist()
+    generator = np.random.default_rng(9)
+    drawn = visits.draw_targets(chosen, settings.towers.targets_per_visit, generator)
+    uniform = generator.choice(np.arange(data.item_count), settings.towers.uniform_negatives)
+    candidates = {*drawn.ravel().tolist(), *uniform.tolist()}
+    learned = visits.all_targets(learnable)[1]
+    share = np.bincount(learned, minlength=data.item_count) / len(learned)
+    included = 1 - np.exp(-(drawn.size * share + len(uniform) / data.item_count))
+    scale = 1 / settings.towers.temperature
+    losses = []
+    for place, visit in enumerate(chosen):
+        targets = set(visits.target[visits.offsets[visit] : visits.offsets[visit + 1]].tolist())
+        for positive in drawn[place].tolist():
+            rivals = (candidates - targets) | {positive}
+            weight = {item: exp(scale * similarity[place][item]) / included[item] for item in rivals}
+            losses.append(log(sum(weight.values()) / weight[positive]))
+    assert any(visits.offsets[visit + 1] - visits.offsets[visit] > 1 for visit in chosen)  # something is left out
+    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 def test_validation_is_the_share_of_later_targets_among_the_nearest_items(
