@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from towers.schema import load_dataset, read_shop_config
+from towers.schema import LogTooShortError, load_dataset, read_shop_config
 
 
 def evaluate(
@@ -26,11 +26,16 @@ def evaluate(
     dataset = load_dataset(shop.dataset_dir)
     model = read_model(shop.run_dir / "model")
     training = shop.learning.training
-    split = split_by_time(
-        target_interactions(dataset),
-        train_end_s=model.ranker_until_s,
-        item_users_min=max(training.item_users_min, 1),
-    )
+    try:
+        split = split_by_time(
+            target_interactions(dataset),
+            train_end_s=model.ranker_until_s,
+            item_users_min=max(training.item_users_min, 1),
+        )
+    except ValueError as error:
+        raise LogTooShortError(
+            f"nothing to evaluate on: {error}; set [training] train_end before the last events"
+        ) from error
     asked = split.evaluation_set
     everything = rank_users(dataset, model, asked, exact_search, k=50)
     new_only = rank_users(dataset, model, asked.new_only(), exact_search, k=50)
