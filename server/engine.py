@@ -8,7 +8,7 @@ Queries of one kind and placement run as one batch; its answers are those of its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +30,12 @@ from server.domain import (
     UnknownItem,
 )
 from server.placements import plan
+from server.serving_model import ServingModel
 from server.shoppers import Readied, ShopperReader
 from server.stopwatch import Stopwatch
 from server.threads import compute_on_one_thread
 from towers.candidates import Candidates, Exclusions
 from towers.recommender import Embedded, top
-
-if TYPE_CHECKING:
-    from server.model import ServingModel
-
 
 _SOURCES = tuple(Source(bits) for bits in range(2 * max(Source)))
 """Every bit set there can be: to make a Source anew for each item costs more than to rank it."""

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from server.serving_model import ServingModel
 from towers.model import RANKER_FILE, TOWERS_FILE
 from towers.snapshot import ITEMS_FILE, USERS_FILE
-
-if TYPE_CHECKING:
-    from server.model import ServingModel
 
 ITEM_IDS_FILE, USER_IDS_FILE, CATALOGUE_FILE = "items.ids", "users.ids", "catalogue.parquet"
 CATALOGUE_ROWS_COMPARED = 1_000

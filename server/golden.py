@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from server.config import ContextItems, PlacementConfig
 from server.domain import RecommendAnswer, RecommendQuery, RepeatPolicy, Shopper
-
-if TYPE_CHECKING:
-    from server.model import ServingModel
+from server.engine import Engine
+from server.serving_model import ServingModel
 
 GOLDEN_FILE = "golden.json"
 LOGIT_TOLERANCE = SIMILARITY_TOLERANCE = 1e-3
@@ -114,8 +113,6 @@ def check_golden(serving: ServingModel, path: Path) -> None:
 
 
 def _ask(serving: ServingModel, goldens: Sequence[_Golden]) -> list[_Golden]:
-    from server.engine import Engine
-
     answers, _ = Engine(serving, PLACEMENTS).answer([golden.query() for golden in goldens])
     return [
         golden.answered(answer)

@@ -13,21 +13,19 @@ Files of a generation, beside its manifest:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from index.item_ids import ItemIds
 from index.mapped_tensors import open_tensors
-from index.searcher import Searcher
 from index.storage import find_index_file, open_searcher
 from server.config import PlacementConfig
 from server.engine import Engine
 from server.fitness import CATALOGUE_FILE, ITEM_IDS_FILE, USER_IDS_FILE, GenerationUnfit, check_catalogue, check_fit
 from server.golden import GOLDEN_FILE, check_golden
+from server.serving_model import ServingModel
 from server.threads import compute_on_one_thread
-from towers.features.vocabularies import Vocabulary
-from towers.model import MODEL_FILE, RANKER_FILE, TOWERS_FILE, TrainedModel, model_from_files
+from towers.model import MODEL_FILE, RANKER_FILE, TOWERS_FILE, model_from_files
 from towers.recommender import Recommender, UserEmbedder
 from towers.snapshot import ITEMS_FILE, USERS_FILE, Snapshot
 
@@ -45,30 +43,6 @@ class GenerationFiles(Protocol):
 
     def path(self, name: str) -> Path:
         """Where the file lies."""
-
-
-@dataclass(frozen=True)
-class ServingModel:
-    """One generation in memory: what the engine computes with.
-
-    Attributes:
-        generation_id: its name. model: towers, ranker, encoders. snapshot: items and users.
-        item_ids, user_ids: the shop's ids of the snapshot's rows.
-        recommender: the pure computation over all of it. searcher: nearest items, for SimilarItems.
-    """
-
-    generation_id: str
-    model: TrainedModel
-    snapshot: Snapshot
-    item_ids: ItemIds
-    user_ids: ItemIds
-    recommender: Recommender
-    searcher: Searcher
-
-    @property
-    def contexts(self) -> Mapping[str, Vocabulary]:
-        """The declared context columns."""
-        return self.model.encoders.contexts
 
 
 def open_serving_model(generation: GenerationFiles) -> ServingModel:

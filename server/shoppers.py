@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.config import ContextItems
 from server.domain import RecommendQuery, ScoreQuery, Shopper
+from server.serving_model import ServingModel
 from towers.features.histories import ExtraEvents
 from towers.recommender import Shoppers
-
-if TYPE_CHECKING:
-    from server.model import ServingModel
 
 _CONTEXT_EVENT_TYPES = {ContextItems.CART: ("add_to_cart", "cart"), ContextItems.SEED: ("view", "click")}
 

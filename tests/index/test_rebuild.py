@@ -19,7 +19,8 @@ from index.searcher import VectorsInvalid
 from server.domain import ScoreAnswer, SimilarItemsAnswer, SimilarItemsQuery
 from server.engine import Engine
 from server.fitness import GenerationUnfit
-from server.model import ServingModel, open_serving_model
+from server.model import open_serving_model
+from server.serving_model import ServingModel
 from tests.conftest import SmallGeneration, SmallModel
 from tests.server.real_engine import NOW_S, PLACEMENTS, listed, one, recommend, score_as
 from towers.ingest import ingest_shop

@@ -15,7 +15,8 @@ from index.generation import GenerationWriter, open_generation, set_current
 from server.config import ServerConfig
 from server.engine import Engine
 from server.lifecycle import Server
-from server.model import ServingModel, open_serving_model
+from server.model import open_serving_model
+from server.serving_model import ServingModel
 from tests.conftest import SmallGeneration
 from tests.server.fake_engine import FakeEngine, load_fake
 from tests.server.real_engine import PLACEMENTS

@@ -22,7 +22,7 @@ from server.domain import (
     UnknownItem,
 )
 from server.engine import Engine
-from server.model import ServingModel
+from server.serving_model import ServingModel
 from tests.server.real_engine import (
     DAY_S,
     NOW_S,

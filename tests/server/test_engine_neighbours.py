@@ -7,7 +7,7 @@ import pytest
 
 from server.domain import SimilarItemsAnswer, SimilarItemsQuery, Source, UnknownItem
 from server.engine import Engine
-from server.model import ServingModel
+from server.serving_model import ServingModel
 from tests.server.real_engine import event, listed, one, recommend
 
 

@@ -14,7 +14,8 @@ import torch
 
 from server.domain import RecommendAnswer, RecommendQuery, Source
 from server.golden import GOLDEN_FILE, GoldenMismatch, check_golden, write_golden
-from server.model import ServingModel, open_serving_model
+from server.model import open_serving_model
+from server.serving_model import ServingModel
 from tests.conftest import SmallGeneration
 from tests.server.real_engine import PLACEMENTS
 

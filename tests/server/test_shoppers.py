@@ -11,7 +11,7 @@ import pytest
 from index.item_ids import ItemIds
 from server.config import ContextItems
 from server.domain import RecentEvent, RecommendQuery, ScoreQuery
-from server.model import ServingModel
+from server.serving_model import ServingModel
 from server.shoppers import Readied, ShopperReader
 from tests.server.real_engine import recommend, score_as
 from towers.features.histories import Histories

@@ -1,0 +1,37 @@
+"""One generation in memory: what the engine computes with. Data alone; `server.model` makes it from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from index.item_ids import ItemIds
+from index.searcher import Searcher
+from towers.features.vocabularies import Vocabulary
+from towers.model import TrainedModel
+from towers.recommender import Recommender
+from towers.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class ServingModel:
+    """One generation in memory: what the engine computes with.
+
+    Attributes:
+        generation_id: its name. model: towers, ranker, encoders. snapshot: items and users.
+        item_ids, user_ids: the shop's ids of the snapshot's rows.
+        recommender: the pure computation over all of it. searcher: nearest items, for SimilarItems.
+    """
+
+    generation_id: str
+    model: TrainedModel
+    snapshot: Snapshot
+    item_ids: ItemIds
+    user_ids: ItemIds
+    recommender: Recommender
+    searcher: Searcher
+
+    @property
+    def contexts(self) -> Mapping[str, Vocabulary]:
+        """The declared context columns."""
+        return self.model.encoders.contexts
