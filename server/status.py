@@ -19,6 +19,7 @@ from server.errors import (
     InvalidRequest,
     ItemNotFound,
     MalformedMessage,
+    MessageTooLarge,
     NoGeneration,
     NotFound,
     Overloaded,
@@ -36,6 +37,7 @@ INTERNAL: int = code_pb2.INTERNAL
 TABLE: dict[type[TwinrankError], tuple[int, str]] = {
     InvalidRequest: (code_pb2.INVALID_ARGUMENT, "INVALID_FIELD"),
     MalformedMessage: (code_pb2.INVALID_ARGUMENT, "MALFORMED_MESSAGE"),
+    MessageTooLarge: (code_pb2.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
     Unauthenticated: (code_pb2.UNAUTHENTICATED, "TOKEN_INVALID"),
     NotFound: (code_pb2.NOT_FOUND, "NOT_FOUND"),
     ItemNotFound: (code_pb2.NOT_FOUND, "ITEM_NOT_FOUND"),
@@ -111,3 +113,11 @@ def encode_status(status: ErrorStatus, request_id: str) -> bytes:
         message.details.append(packed)
     encoded: bytes = message.SerializeToString()
     return encoded
+
+
+def trailing_metadata(status: ErrorStatus, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
+    """The details of a status, and under overload the push-back that gRPC's own retries obey."""
+    entries: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", encode_status(status, request_id))]
+    if status.retry_after_ms is not None:
+        entries.append(("grpc-retry-pushback-ms", str(status.retry_after_ms)))
+    return tuple(entries)
