@@ -29,7 +29,7 @@ from server.health import Health
 from server.logs import RequestLog
 from server.metrics import Metrics
 from server.service import RecommendationService
-from server.status import status_of, trailing_metadata
+from server.status import ErrorStatus, encode_status, status_of
 from server.streaming import METHOD as STREAM_METHOD
 from server.streaming import StreamService
 
@@ -126,6 +126,14 @@ class CallAdapter:
         self._metrics.call_done(call.method, status.code_name, time.monotonic() - call.started_s)
         self._request_log.failed(call, status, error)
         await context.abort(_CODES[status.code], status.message, trailing_metadata(status, call.request_id))
+
+
+def trailing_metadata(status: ErrorStatus, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
+    """The details of a status, and under overload the push-back that gRPC's own retries obey."""
+    entries: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", encode_status(status, request_id))]
+    if status.retry_after_ms is not None:
+        entries.append(("grpc-retry-pushback-ms", str(status.retry_after_ms)))
+    return tuple(entries)
 
 
 class GrpcioFront:

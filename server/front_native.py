@@ -39,7 +39,7 @@ from server.front_grpcio import RECOMMENDATION_SERVICE, SHUTDOWN_HOLD_S, address
 from server.logs import RequestLog
 from server.metrics import Metrics
 from server.service import RecommendationService, UnaryMethod, Work
-from server.status import status_of, trailing_metadata
+from server.status import encode_status, status_of
 
 if TYPE_CHECKING:
     from pygrpc_native._native import DetailedEvent  # in its stub only
@@ -190,22 +190,24 @@ class NativeFront:
         """Begins the calls of a burst and queues what they ask, all at once."""
         now_s = time.monotonic()
         entries: list[Entry] = []
-        for kind, call_id, method_number, raw, _, details in events:
-            if kind != EVENT_CALL or raw is None or details is None:
-                self._caller_gone(call_id)
-                continue
-            method = self._methods[method_number]
-            metadata, _, remaining_s = details
-            given_s = self._default_deadline_s if remaining_s is None else remaining_s
-            call = Call(method.name, now_s, now_s + given_s, lambda metadata=metadata: metadata)  # type: ignore[misc]
-            try:
-                entries += self._begin(call_id, method, raw, call, len(entries), own_deadline=remaining_s is None)
-            except ShuttingDown:
-                # As in the grpcio front: held until its connection ends, and its retry goes elsewhere.
-                self._set_timer(now_s + SHUTDOWN_HOLD_S, _Held(call_id, call))
-            except Exception as error:
-                self._fail(call_id, call, error)
-        self._service.batcher.put(entries)
+        try:
+            for kind, call_id, method_number, raw, _, details in events:
+                if kind != EVENT_CALL or raw is None or details is None:
+                    self._caller_gone(call_id)
+                    continue
+                method = self._methods[method_number]
+                metadata, _, remaining_s = details
+                given_s = self._default_deadline_s if remaining_s is None else remaining_s
+                call = Call(method.name, now_s, now_s + given_s, lambda metadata=metadata: metadata)  # type: ignore[misc]
+                try:
+                    entries += self._begin(call_id, method, raw, call, len(entries), own_deadline=remaining_s is None)
+                except ShuttingDown:
+                    # As in the grpcio front: held until its connection ends, and its retry goes elsewhere.
+                    self._set_timer(now_s + SHUTDOWN_HOLD_S, _Held(call_id, call))
+                except Exception as error:
+                    self._fail(call_id, call, error)
+        finally:
+            self._service.batcher.put(entries)
 
     def _begin(
         self, call_id: int, method: UnaryMethod, raw: bytes, call: Call, ahead_count: int, *, own_deadline: bool
@@ -244,7 +246,9 @@ class NativeFront:
         status = status_of(error, call.request_id)
         self._metrics.call_done(call.method, status.code_name, time.monotonic() - call.started_s)
         self._request_log.failed(call, status, error)
-        self._front.fail(call_id, status.code, status.message, trailing_metadata(status, call.request_id))
+        # The library sends no `grpc-` header but this one: the push-back is in the details alone, as RetryInfo.
+        details = (("grpc-status-details-bin", encode_status(status, call.request_id)),)
+        self._front.fail(call_id, status.code, status.message, details)
 
     def _set_timer(self, when_s: float, what: _Reply | _Held) -> None:
         heapq.heappush(self._timers, (when_s, next(self._timer_numbers), what))

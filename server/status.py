@@ -113,11 +113,3 @@ def encode_status(status: ErrorStatus, request_id: str) -> bytes:
         message.details.append(packed)
     encoded: bytes = message.SerializeToString()
     return encoded
-
-
-def trailing_metadata(status: ErrorStatus, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
-    """The details of a status, and under overload the push-back that gRPC's own retries obey."""
-    entries: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", encode_status(status, request_id))]
-    if status.retry_after_ms is not None:
-        entries.append(("grpc-retry-pushback-ms", str(status.retry_after_ms)))
-    return tuple(entries)
