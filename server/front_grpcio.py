@@ -176,8 +176,12 @@ def build_server(
         unary_rpcs_max = limits.concurrent_rpcs_max
         for method in service.methods:
             handlers[method.name] = adapter.unary(method.name, method.request_type, partial(service.answer, method))
+    options = channel_options(config, port_shared=config.listen.port_shared)
+    if config.listen.connection_age_s_max is not None:
+        options.append(("grpc.max_connection_age_ms", int(config.listen.connection_age_s_max * 1000)))
+        options.append(("grpc.max_connection_age_grace_ms", int(config.lifecycle.stop_grace_s * 1000)))
     server: aio.Server = aio.server(
-        options=channel_options(config, port_shared=config.listen.port_shared),
+        options=options,
         maximum_concurrent_rpcs=unary_rpcs_max + limits.streams_max + OTHER_RPCS_MAX,
     )
     add_service(server, RECOMMENDATION_SERVICE, handlers)
@@ -194,7 +198,7 @@ def add_service(server: aio.Server, name: str, handlers: dict[str, grpc.RpcMetho
 def channel_options(config: ServerConfig, *, port_shared: bool) -> list[tuple[str, int]]:
     """grpcio's options for a listener under the configuration's limits."""
     limits, listen = config.limits, config.listen
-    options = [
+    return [
         ("grpc.so_reuseport", int(port_shared)),
         ("grpc.max_receive_message_length", limits.message_size_bytes_max),
         ("grpc.max_send_message_length", -1),
@@ -206,10 +210,6 @@ def channel_options(config: ServerConfig, *, port_shared: bool) -> list[tuple[st
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", int(listen.client_ping_interval_s_min * 1000)),
     ]
-    if listen.connection_age_s_max is not None:
-        options.append(("grpc.max_connection_age_ms", int(listen.connection_age_s_max * 1000)))
-        options.append(("grpc.max_connection_age_grace_ms", config.limits.default_deadline_ms))
-    return options
 
 
 def bind(server: aio.Server, host: str, port: int) -> int:
