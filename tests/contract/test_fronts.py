@@ -1,4 +1,4 @@
-"""Both fronts keep one contract: the same answers, statuses, details, limits, deadlines, and the same way to stop."""
+"""Both fronts keep one contract: the same answers, statuses, details, limits, deadlines."""
 
 from __future__ import annotations
 
@@ -6,87 +6,28 @@ import asyncio
 import io
 import json
 import logging
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
 import pytest
 import structlog
 from google.rpc import error_details_pb2
-from grpc import aio
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection_pb2
 from twinrank.v1 import recommendation_pb2 as pb
 
 from index.generation import set_current
-from server.config import Front, LogsConfig
+from server.config import LogsConfig
 from server.logs import configure_logs
-from tests.server.conftest import Running, make_config, publish, serve
-from tests.server.fake_engine import ITEM_IDS, POISON, SCORES, SECRET, FakeEngine
+from tests.contract.calls import ask, counted, failure_of, hold_engine, in_flight, users_asked
+from tests.contract.conftest import Start
+from tests.server.conftest import Running, publish
+from tests.server.fake_engine import ITEM_IDS, POISON, SCORES, SECRET
 from tests.server.statuses import details_of, fields_of, reason_of, unpack
-from tests.server.stubs import health_stub, raw_unary, reflection_stub
+from tests.server.stubs import raw_unary
 from tests.server.waiting import until
 
-SERVICE = "twinrank.v1.RecommendationService"
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-Start = Callable[..., Any]
-
-
-@pytest.fixture(params=[front.value for front in Front])
-async def start(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts a server with this front, over one current generation, with sections of the configuration replaced."""
-    root = tmp_path / "generations"
-    set_current(root, publish(root))
-    async with AsyncExitStack() as stack:
-
-        async def start_one(listen: dict[str, Any] | None = None, **sections: dict[str, Any]) -> Running:
-            config = make_config(root, listen={"front": request.param, **(listen or {})}, **sections)
-            return await stack.enter_async_context(serve(config))
-
-        yield start_one
-
-
-@pytest.fixture
-async def running(start: Start) -> Running:
-    server: Running = await start()
-    return server
-
-
-def ask(running: Running, user_id: str = "u", **options: Any) -> asyncio.Future[Any]:
-    """A Recommend call under way."""
-    call = running.stub.Recommend(pb.RecommendRequest(user_id=user_id), **options)
-    future: asyncio.Future[Any] = asyncio.ensure_future(call)
-    return future
-
-
-async def hold_engine(running: Running) -> asyncio.Future[Any]:
-    """A call that the engine holds until its gate opens; what comes now has to wait."""
-    running.engine.gate.clear()
-    held = ask(running, "held")
-    await asyncio.to_thread(running.engine.entered.acquire)
-    return held
-
-
-def users_asked(engine: FakeEngine) -> list[list[str]]:
-    return [[query.shopper.user_id for query in batch] for batch in engine.batches]  # type: ignore[union-attr]
-
-
-def in_flight(running: Running) -> int:
-    return running.server._service.admission.in_flight_count
-
-
-def counted(running: Running, code: str, method: str = "Recommend") -> int:
-    labels = {"method": method, "code": code}
-    return int(running.server.metrics.registry.get_sample_value("twinrank_requests_total", labels) or 0)
-
-
-async def failure_of(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await call
-    return failure.value
 
 
 async def test_a_list(running: Running) -> None:
@@ -313,90 +254,6 @@ async def test_a_batch_is_counted_with_its_waits(running: Running) -> None:
     sample = running.server.metrics.registry.get_sample_value
     assert sample("twinrank_batch_size_count") == sample("twinrank_queue_seconds_count") == 1
     assert sample("twinrank_request_seconds_count", {"method": "Recommend"}) == 1
-
-
-@pytest.mark.parametrize("service", ["", SERVICE])
-async def test_health_says_serving(running: Running, service: str) -> None:
-    response = await health_stub(running.channel).Check(health_pb2.HealthCheckRequest(service=service))
-    assert response.status == health_pb2.HealthCheckResponse.SERVING
-
-
-async def test_reflection_lists_the_services(running: Running) -> None:
-    requests = [reflection_pb2.ServerReflectionRequest(list_services="")]
-    [listed] = [answer async for answer in reflection_stub(running.channel).ServerReflectionInfo(iter(requests))]
-    names = {service.name for service in listed.list_services_response.service}
-    assert names == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
-
-
-async def test_a_stream_beside_unary_calls(running: Running) -> None:
-    stream = running.stub.StreamRecommend()
-    for number in range(20):
-        request = pb.RecommendRequest(request_id=f"r-{number}", page_size=1 + number % 3)
-        await stream.write(pb.StreamRecommendRequest(request=request))
-    answers = [ask(running) for _ in range(20)]
-    await stream.done_writing()
-    sizes = {answer.response.request_id: len(answer.response.item_ids) async for answer in stream}
-    assert sizes == {f"r-{number}": 1 + number % 3 for number in range(20)}
-    assert [len((await answer).item_ids) for answer in answers] == [20] * 20
-    assert running.server.metrics.answered_count == 40
-
-
-async def test_while_draining_calls_are_answered_and_health_says_not_serving(running: Running) -> None:
-    running.server.begin_drain()
-    health = await health_stub(running.channel).Check(health_pb2.HealthCheckRequest(service=SERVICE))
-    assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
-    assert len((await ask(running)).item_ids) == 20
-
-
-async def test_stopping_finishes_what_is_in_flight_and_lets_watchers_go(running: Running) -> None:
-    watch = health_stub(running.channel).Watch(health_pb2.HealthCheckRequest())
-    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
-    held = await hold_engine(running)
-    waiting = [ask(running) for _ in range(5)]
-    await until(lambda: in_flight(running) == 6)
-    stopping = asyncio.ensure_future(running.server.stop())
-    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-    assert await watch.read() is aio.EOF
-    assert not stopping.done()
-    running.engine.gate.set()
-    responses = await asyncio.gather(held, *waiting)
-    assert [len(response.item_ids) for response in responses] == [20] * 6
-    await stopping
-
-
-async def test_a_call_that_comes_too_late_is_unavailable(running: Running) -> None:
-    held = await hold_engine(running)
-    stopping = asyncio.ensure_future(running.server.stop())
-    await until(lambda: running.server._stopping)
-    error = await failure_of(ask(running))
-    assert error.code() is grpc.StatusCode.UNAVAILABLE
-    assert reason_of(error) == "SHUTTING_DOWN"
-    running.engine.gate.set()
-    await held
-    await stopping
-
-
-async def test_a_call_that_does_not_finish_within_the_grace_is_ended(start: Start) -> None:
-    running = await start(lifecycle={"stop_grace_s": 0.05})
-    held = await hold_engine(running)
-    stopping = asyncio.ensure_future(running.server.stop())
-    assert (await failure_of(held)).code() is grpc.StatusCode.UNAVAILABLE
-    running.engine.gate.set()
-    await stopping
-
-
-async def test_no_thread_of_the_server_outlives_it(start: Start) -> None:
-    before = set(threading.enumerate())
-    running = await start()
-    await ask(running)
-    await running.server.stop()
-    left = {thread.name for thread in set(threading.enumerate()) - before}
-    assert not left & {"engine", "front", "metrics"}
-
-
-async def test_a_taken_port_is_an_error(running: Running, start: Start) -> None:
-    with pytest.raises((RuntimeError, OSError)):
-        await start(listen={"port": running.server.port})
 
 
 def assert_retry_after(error: grpc.aio.AioRpcError, retry_after_ms: int, reason: str) -> None:
