@@ -1,12 +1,13 @@
 """Permits for work in flight: taken without waiting, or the caller is told at once to come back later.
 
-Waiting for a permit would only move the queue to where nobody can see it. Used on the event loop only, so a plain
-counter is enough.
+Waiting for a permit would only move the queue to where nobody can see it. Permits go out and come back on any thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from threading import Lock
 
 from server.errors import ShuttingDown, TooManyInFlight
 
@@ -19,30 +20,42 @@ class Admission:
         self._in_flight_max = in_flight_max
         self._retry_after_ms = retry_after_ms
         self._closed = False
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._lock = Lock()
+        self._on_empty: Callable[[], object] | None = None
         self.in_flight_count = 0
 
     def enter(self) -> None:
         """Takes a permit; whoever took one calls `leave` exactly once. Raises `TooManyInFlight`, `ShuttingDown`."""
-        if self._closed:
-            raise ShuttingDown
-        if self.in_flight_count >= self._in_flight_max:
-            raise TooManyInFlight(f"{self._in_flight_max} {self._what} are in flight already", self._retry_after_ms)
-        self.in_flight_count += 1
-        self._empty.clear()
+        with self._lock:
+            if self._closed:
+                raise ShuttingDown
+            if self.in_flight_count < self._in_flight_max:
+                self.in_flight_count += 1
+                return
+        raise TooManyInFlight(f"{self._in_flight_max} {self._what} are in flight already", self._retry_after_ms)
 
     def leave(self) -> None:
         """Gives the permit back."""
-        assert self.in_flight_count > 0, "more permits came back than went out"
-        self.in_flight_count -= 1
-        if self.in_flight_count == 0:
-            self._empty.set()
+        with self._lock:
+            assert self.in_flight_count > 0, "more permits came back than went out"
+            self.in_flight_count -= 1
+            on_empty = self._on_empty if self.in_flight_count == 0 else None
+        if on_empty is not None:
+            on_empty()
 
     def close(self) -> None:
         """No permit goes out any more."""
-        self._closed = True
+        with self._lock:
+            self._closed = True
 
     async def until_empty(self) -> None:
-        """Waits until every permit is back."""
-        await self._empty.wait()
+        """Waits until every permit is back. For one caller at a time, on an event loop."""
+        loop, emptied = asyncio.get_running_loop(), asyncio.Event()
+        with self._lock:
+            if self.in_flight_count == 0:
+                return
+            self._on_empty = lambda: loop.call_soon_threadsafe(emptied.set)
+        try:
+            await emptied.wait()
+        finally:
+            self._on_empty = None

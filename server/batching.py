@@ -2,10 +2,12 @@
 
 One thread owns the engine. Whenever it is free it pulls what waits, up to a batch: a lone query goes at once, and while
 the engine works the next batch forms by itself, so there is no timed wait to tune. Before work begins, entries whose
-caller has gone or whose deadline has passed are dropped. Results come back with one `call_soon_threadsafe` a batch.
+caller has gone or whose deadline has passed are dropped. Futures of the event loop get their results with one
+`call_soon_threadsafe` a batch; a front without a loop brings waiters of its own, which are told on the engine thread.
 
     event loop:  submit → SimpleQueue ─┐                       ┌→ deliver → futures
-    engine thread:                     └→ pull → drop → answer ┘
+    engine thread:                     └→ pull → drop → answer ┴→ waiters
+    other front: entries → put ────────┘ (as above)
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
@@ -61,21 +63,35 @@ class BatchRecord(NamedTuple):
     late_count: int
 
 
-class _Entry:
-    __slots__ = ("deadline_s", "future", "query", "queued_at_s")
+class Waiter(Protocol):
+    """Who waits for one answer. Called on the engine thread; must not raise."""
 
-    def __init__(self, query: Query, deadline_s: float, queued_at_s: float, future: asyncio.Future[Answered]) -> None:
+    def done(self) -> bool:
+        """Whether the caller has gone: its query need not be answered any more."""
+
+    def answered(self, outcome: Answered | Exception) -> None:
+        """The answer, or why there is none."""
+
+
+class Entry:
+    """One query in the queue, and who waits for it."""
+
+    __slots__ = ("deadline_s", "query", "queued_at_s", "waiter")
+
+    def __init__(
+        self, query: Query, deadline_s: float, queued_at_s: float, waiter: asyncio.Future[Answered] | Waiter
+    ) -> None:
         self.query = query
         self.deadline_s = deadline_s
         self.queued_at_s = queued_at_s
-        self.future = future
+        self.waiter = waiter
 
 
-_Outcome = tuple[_Entry, Answered | Exception]
+_Outcome = tuple[Entry, Answered | Exception]
 
 
 class MicroBatcher:
-    """Owns the engine thread. All methods but the thread's own are for the event loop it was started on.
+    """Owns the engine thread. `start`, `stop` and `submit` are for the event loop it was started on.
 
     `deadline_s` and `queued_at_s` are `time.monotonic()` seconds.
     """
@@ -92,7 +108,7 @@ class MicroBatcher:
         self._retry_after_ms = retry_after_ms
         self._on_batch = on_batch
         self._engine: Engine | None = None
-        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -133,6 +149,23 @@ class MicroBatcher:
         Raises:
             DeadlinePassed, QueueFull, NoGeneration, ShuttingDown: nothing was queued.
         """
+        now_s = self.check(len(queries), deadline_s)
+        assert self._loop is not None, "submit before start"
+        futures: list[asyncio.Future[Answered]] = []
+        for query in queries:
+            future: asyncio.Future[Answered] = self._loop.create_future()
+            self._queue.put(Entry(query, deadline_s, now_s, future))
+            futures.append(future)
+        return futures
+
+    def check(self, query_count: int, deadline_s: float, ahead_count: int = 0) -> float:
+        """Whether so many queries may be queued now; returns the time to write on them. Safe from any thread.
+
+        `ahead_count` are those that the caller has checked and not put yet.
+
+        Raises:
+            DeadlinePassed, QueueFull, NoGeneration, ShuttingDown: they may not.
+        """
         if self._closed:
             raise ShuttingDown
         if self._engine is None:
@@ -140,15 +173,14 @@ class MicroBatcher:
         now_s = time.monotonic()
         if now_s >= deadline_s:
             raise DeadlinePassed("the query could be queued")
-        if self._queue.qsize() + len(queries) > self._queue_length_max:
+        if self._queue.qsize() + ahead_count + query_count > self._queue_length_max:
             raise QueueFull(f"{self._queue_length_max} queries may wait for the engine", self._retry_after_ms)
-        assert self._loop is not None, "submit before start"
-        futures: list[asyncio.Future[Answered]] = []
-        for query in queries:
-            future: asyncio.Future[Answered] = self._loop.create_future()
-            self._queue.put(_Entry(query, deadline_s, now_s, future))
-            futures.append(future)
-        return futures
+        return now_s
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Queues entries that have passed `check`. Safe from any thread."""
+        for entry in entries:
+            self._queue.put(entry)
 
     def _run(self) -> None:
         assert self._loop is not None
@@ -162,14 +194,16 @@ class MicroBatcher:
                 _LOGGER.exception("the engine thread could not finish a batch of %d", len(batch))
                 fault = EngineFault(f"the engine thread failed: {type(error).__name__}")
                 outcomes = [(entry, fault) for entry in batch]
-            self._loop.call_soon_threadsafe(self._deliver, outcomes, record)
+            if self._on_batch is not None and record is not None:
+                self._on_batch(record)
+            self._hand_out(outcomes, self._loop)
             if closing:
                 return
             del batch, outcomes, record  # nothing of a batch, nor its engine, is held while waiting for the next
 
-    def _pull(self) -> tuple[list[_Entry], bool]:
+    def _pull(self) -> tuple[list[Entry], bool]:
         """Waits for one entry, then takes what is there, without those whose caller has gone. True: stop after it."""
-        pulled: list[_Entry] = []
+        pulled: list[Entry] = []
         entry = self._queue.get()
         try:
             while entry is not None:
@@ -181,12 +215,12 @@ class MicroBatcher:
             return pulled, False
         return pulled, True
 
-    def _work(self, pulled: list[_Entry]) -> tuple[list[_Outcome], BatchRecord]:
+    def _work(self, pulled: list[Entry]) -> tuple[list[_Outcome], BatchRecord]:
         now_s = time.monotonic()
         late: list[_Outcome] = []
-        alive: list[_Entry] = []
+        alive: list[Entry] = []
         for entry in pulled:
-            if entry.future.done():
+            if entry.waiter.done():
                 continue
             if entry.deadline_s <= now_s:
                 late.append((entry, DeadlinePassed("the engine could begin")))
@@ -202,7 +236,7 @@ class MicroBatcher:
         record = BatchRecord(waits_s, timings, time.monotonic() - now_s, gone_count, len(late))
         return outcomes, record
 
-    def _answer(self, entries: list[_Entry], began_at_s: float) -> tuple[list[_Outcome], BatchTimings]:
+    def _answer(self, entries: list[Entry], began_at_s: float) -> tuple[list[_Outcome], BatchTimings]:
         engine = self._engine
         assert engine is not None, "submit refuses while there is no engine"
         try:
@@ -225,17 +259,26 @@ class MicroBatcher:
             for entry, answer in zip(entries, answers, strict=True)
         ], timings
 
-    def _deliver(self, outcomes: list[_Outcome], record: BatchRecord | None) -> None:
+    def _hand_out(self, outcomes: list[_Outcome], loop: asyncio.AbstractEventLoop) -> None:
+        on_loop: list[tuple[asyncio.Future[Answered], Answered | Exception]] = []
         for entry, outcome in outcomes:
-            future = entry.future
-            if future.done():  # the caller went while the engine worked
-                continue
-            if isinstance(outcome, Exception):
-                future.set_exception(outcome)
+            waiter = entry.waiter
+            if isinstance(waiter, asyncio.Future):
+                on_loop.append((waiter, outcome))
             else:
-                future.set_result(outcome)
-        if self._on_batch is not None and record is not None:
-            self._on_batch(record)
+                waiter.answered(outcome)
+        if on_loop:
+            loop.call_soon_threadsafe(_deliver, on_loop)
+
+
+def _deliver(outcomes: list[tuple[asyncio.Future[Answered], Answered | Exception]]) -> None:
+    for future, outcome in outcomes:
+        if future.done():  # the caller went while the engine worked
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 _NO_TIMINGS = BatchTimings(state_us=0, user_tower_us=0, retrieve_us=0, rank_us=0, batch_size=0)

@@ -7,13 +7,15 @@ All violations of a request are collected before it is refused, each under its p
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import TypeVar
 
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from twinrank.v1 import recommendation_pb2 as pb
 
 from server.config import DEFAULT_PLACEMENT, PlacementConfig, PlacementRepeatPolicy, ServerConfig
 from server.domain import RecentEvent, RecommendQuery, RepeatPolicy, ScoreQuery, Shopper, SimilarItemsQuery
-from server.errors import VIOLATIONS_MAX, InvalidRequest, Violation
+from server.errors import VIOLATIONS_MAX, InvalidRequest, MalformedMessage, Violation
 from server.fields import check_count, check_id, check_ids, check_page_size, check_text, shown, timestamp_s
 
 DEFAULT_EVENT_TYPE = "view"
@@ -26,6 +28,17 @@ _POLICY_OF_WIRE = {
     pb.REPEAT_POLICY_ALLOW: RepeatPolicy.ALLOW,
     pb.REPEAT_POLICY_EXCLUDE_BOUGHT: RepeatPolicy.EXCLUDE_BOUGHT,
 }
+
+
+MessageT = TypeVar("MessageT", bound=Message)
+
+
+def parse(kind: type[MessageT], raw: bytes) -> MessageT:
+    """The message in the bytes. Raises `MalformedMessage`, without the parser's own words."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        raise MalformedMessage(kind.DESCRIPTOR.name) from error
 
 
 class Decoder:

@@ -3,6 +3,7 @@
 TwinrankError
 ├── InvalidRequest              the caller sent something that breaks a limit; names the fields
 │   └── MalformedMessage        the bytes are no protobuf message of this method
+├── MessageTooLarge             the request is above the limit of its size; sending it again does not help
 ├── Unauthenticated             the admin token is missing or wrong
 ├── NotFound
 │   ├── ItemNotFound            the generation does not hold the one item asked about
@@ -54,6 +55,13 @@ class MalformedMessage(InvalidRequest):
 
     def __init__(self, message_name: str) -> None:
         super().__init__([Violation("", f"the bytes are not a valid {message_name}")])
+
+
+class MessageTooLarge(TwinrankError):
+    """The request message is larger than the configuration allows."""
+
+    def __init__(self, size_bytes: int, size_bytes_max: int) -> None:
+        super().__init__(f"the message has {size_bytes} bytes, at most {size_bytes_max} are taken")
 
 
 class Unauthenticated(TwinrankError):

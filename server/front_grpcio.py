@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -20,8 +21,10 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 from twinrank.v1 import recommendation_pb2 as pb
 
 from server.call import Call
-from server.config import ServerConfig
-from server.errors import DeadlinePassed, MalformedMessage, ShuttingDown
+from server.config import ListenConfig, ServerConfig
+from server.connections import end_connections
+from server.decoding import parse
+from server.errors import DeadlinePassed, ShuttingDown
 from server.health import Health
 from server.logs import RequestLog
 from server.metrics import Metrics
@@ -56,15 +59,11 @@ class CallAdapter:
         self, name: str, request_type: type[RequestT], method: Callable[[RequestT, Call], Awaitable[Message]]
     ) -> grpc.RpcMethodHandler[bytes, bytes]:
         """The handler of a method with one request and one response."""
-        parse = request_type.FromString
 
         async def handle(raw: bytes, context: Context) -> bytes:
             call = self._call(name, context)
             try:
-                try:
-                    request = parse(raw)
-                except DecodeError as error:
-                    raise MalformedMessage(request_type.DESCRIPTOR.name) from error
+                request = parse(request_type, raw)
                 if context.time_remaining() is None:
                     response = await self._within_default_deadline(method(request, call))
                 else:
@@ -137,21 +136,53 @@ def trailing_metadata(status: ErrorStatus, request_id: str) -> tuple[tuple[str, 
     return tuple(entries)
 
 
-def build_public_server(
-    config: ServerConfig, service: RecommendationService, streams: StreamService, health: Health, adapter: CallAdapter
+class GrpcioFront:
+    """The public listener on grpc.aio. The port is known from the beginning."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        service: RecommendationService,
+        streams: StreamService,
+        health: Health,
+        adapter: CallAdapter,
+    ) -> None:
+        self._server = build_server(config, streams, health, adapter, service=service)
+        self.port = _bind_public(self._server, config.listen)
+
+    async def start(self) -> None:
+        """Begins to answer."""
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Ends the connections, then the server: whatever is still in flight fails with UNAVAILABLE."""
+        end_connections(self.port)
+        await self._server.stop(None)
+
+
+def build_server(
+    config: ServerConfig,
+    streams: StreamService,
+    health: Health,
+    adapter: CallAdapter,
+    *,
+    service: RecommendationService | None,
 ) -> aio.Server:
-    """The public listener's server, not yet bound to a port."""
-    handlers = {
-        "Recommend": adapter.unary("Recommend", pb.RecommendRequest, service.recommend),
-        "BatchRecommend": adapter.unary("BatchRecommend", pb.BatchRecommendRequest, service.batch_recommend),
-        STREAM_METHOD: adapter.stream(STREAM_METHOD, streams),
-        "Score": adapter.unary("Score", pb.ScoreRequest, service.score),
-        "SimilarItems": adapter.unary("SimilarItems", pb.SimilarItemsRequest, service.similar_items),
-    }
+    """A server with streams, health and reflection, and with the unary methods of `service`; not yet bound."""
+    handlers = {STREAM_METHOD: adapter.stream(STREAM_METHOD, streams)}
     limits = config.limits
+    unary_rpcs_max = 0
+    if service is not None:
+        unary_rpcs_max = limits.concurrent_rpcs_max
+        for method in service.methods:
+            handlers[method.name] = adapter.unary(method.name, method.request_type, partial(service.answer, method))
+    options = channel_options(config, port_shared=config.listen.port_shared)
+    if config.listen.connection_age_s_max is not None:
+        options.append(("grpc.max_connection_age_ms", int(config.listen.connection_age_s_max * 1000)))
+        options.append(("grpc.max_connection_age_grace_ms", int(config.lifecycle.stop_grace_s * 1000)))
     server: aio.Server = aio.server(
-        options=channel_options(config, port_shared=config.listen.port_shared),
-        maximum_concurrent_rpcs=limits.concurrent_rpcs_max + limits.streams_max + OTHER_RPCS_MAX,
+        options=options,
+        maximum_concurrent_rpcs=unary_rpcs_max + limits.streams_max + OTHER_RPCS_MAX,
     )
     add_service(server, RECOMMENDATION_SERVICE, handlers)
     add_service(server, HEALTH_SERVICE, _health_handlers(health))
@@ -183,9 +214,22 @@ def channel_options(config: ServerConfig, *, port_shared: bool) -> list[tuple[st
 
 def bind(server: aio.Server, host: str, port: int) -> int:
     """Binds the server to an address in the clear; returns the port. Raises `RuntimeError` when it is taken."""
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    bound: int = server.add_insecure_port(address)
+    bound: int = server.add_insecure_port(address_of(host, port))
     return bound
+
+
+def _bind_public(server: aio.Server, listen: ListenConfig) -> int:
+    certificate, key = listen.tls_certificate_file, listen.tls_key_file
+    if certificate is None or key is None:
+        return bind(server, listen.host, listen.port)
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    bound: int = server.add_secure_port(address_of(listen.host, listen.port), credentials)
+    return bound
+
+
+def address_of(host: str, port: int) -> str:
+    """Host and port as gRPC writes them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _health_handlers(health: Health) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:

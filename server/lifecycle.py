@@ -13,6 +13,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import structlog
 from grpc import aio
@@ -21,9 +22,8 @@ from index.generation import read_key
 from server.admin_service import AdminService, ServerFacts, build_admin_server
 from server.admin_token import admin_token
 from server.batching import Engine, MicroBatcher
-from server.config import ServerConfig
-from server.connections import end_connections
-from server.front_grpcio import RECOMMENDATION_SERVICE, CallAdapter, bind, build_public_server
+from server.config import ConfigError, Front, ServerConfig
+from server.front_grpcio import RECOMMENDATION_SERVICE, CallAdapter, GrpcioFront, bind, build_server
 from server.generations import GenerationFollower, Loader
 from server.health import Health
 from server.logs import RequestLog, configure_logs
@@ -36,6 +36,9 @@ ADMIN_DEADLINE_S = 120.0
 
 LAST_BYTES_S = 0.05
 """Between the last answer and the end of its connection: grpcio hands bytes to the kernel on threads of its own."""
+
+if TYPE_CHECKING:
+    from server.front_native import NativeFront
 
 _LOGGER = structlog.stdlib.get_logger("twinrank.server")
 
@@ -60,7 +63,7 @@ class Server:
         self.follower = GenerationFollower(
             config.generations.root, config.generations.poll_interval_s, load, self._swap
         )
-        self._public: aio.Server | None = None
+        self._public: GrpcioFront | NativeFront | None = None
         self._admin: aio.Server | None = None
         self._metrics_listener: MetricsListener | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -87,13 +90,13 @@ class Server:
             self.metrics_port = self._metrics_listener.port
         if self._config.admin.enabled:
             await self._start_admin()
-        adapter = CallAdapter(self.metrics, self._request_log, self._config.limits.default_deadline_ms / 1000)
-        self._public = build_public_server(self._config, self._service, self._streams, self._health, adapter)
-        self.port = bind(self._public, self._config.listen.host, self._config.listen.port)
+        self._public = self._build_front()
+        self.port = self._public.port
         await self._public.start()
         self.follower.start()
         _LOGGER.info(
             "listening",
+            front=self._config.listen.front.value,
             host=self._config.listen.host,
             port=self.port,
             admin_port=self.admin_port,
@@ -130,7 +133,19 @@ class Server:
             await asyncio.to_thread(self._metrics_listener.stop)
         _LOGGER.info("stopped", answered_count=self.metrics.answered_count)
 
-    async def _stop_public(self, public: aio.Server) -> None:
+    def _build_front(self) -> GrpcioFront | NativeFront:
+        config = self._config
+        adapter = CallAdapter(self.metrics, self._request_log, config.limits.default_deadline_ms / 1000)
+        if config.listen.front is Front.GRPCIO:
+            return GrpcioFront(config, self._service, self._streams, self._health, adapter)
+        try:
+            from server.front_native import NativeFront  # only who asks for it needs the library
+        except ImportError as error:
+            raise ConfigError(f"listen.front is 'native', which needs pygrpc-native: {error}") from error
+        fallback = build_server(config, self._streams, self._health, adapter, service=None)
+        return NativeFront(config, self._service, fallback, self.metrics, self._request_log)
+
+    async def _stop_public(self, public: GrpcioFront | NativeFront) -> None:
         try:
             async with asyncio.timeout(self._config.lifecycle.stop_grace_s):
                 await self._service.admission.until_empty()
@@ -138,8 +153,7 @@ class Server:
                 await asyncio.sleep(LAST_BYTES_S)
         except TimeoutError:
             _LOGGER.warning("calls are cut off", in_flight_count=self._service.admission.in_flight_count)
-        end_connections(self.port)
-        await public.stop(None)
+        await public.stop()
 
     async def _start_admin(self) -> None:
         config = self._config

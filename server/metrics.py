@@ -1,7 +1,8 @@
 """Prometheus metrics, and the listener that serves them.
 
 The hot path adds to plain integers (a tenth of a microsecond each); Prometheus' own objects, with a lock and a lookup a
-sample, are made when somebody scrapes. All additions happen on the event loop, once a batch for what a batch shares.
+sample, are made when somebody scrapes. What a batch shares is added once a batch. A lock keeps the counts exact:
+additions come from the event loop, the engine's thread and the front's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
-from threading import Thread
+from threading import Lock, Thread
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
@@ -79,6 +80,7 @@ class Metrics(Collector):
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
         self.gauges: Gauges | None = None
+        self._lock = Lock()
         self._calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._latency_s: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(LATENCY_BOUNDS_S))
         self._queue_s = Histogram(LATENCY_BOUNDS_S)
@@ -94,12 +96,13 @@ class Metrics(Collector):
 
     def call_done(self, method: str, code: str, seconds: float) -> None:
         """One call, or one message of a stream, has got its status."""
-        self._calls[(method, code)] += 1
-        if code == "OK":
-            self._latency_s[method].add(seconds)
+        with self._lock:
+            self._calls[(method, code)] += 1
+            if code == "OK":
+                self._latency_s[method].add(seconds)
 
     def batch_done(self, record: BatchRecord) -> None:
-        """One engine batch is over."""
+        """One engine batch is over. Called on the engine's thread alone."""
         self._dropped["cancelled"] += record.gone_count
         self._dropped["deadline"] += record.late_count
         if not record.queue_s:

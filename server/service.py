@@ -1,15 +1,19 @@
 """RecommendationService without a transport: messages and calls in, messages or domain errors out.
 
-Each method admits, decodes, queues, waits and encodes; the deadline is looked at before each of these stages (here, in
-`MicroBatcher.submit`, and when the engine begins a batch).
+Each call is admitted, decoded, queued, waited for and encoded; the deadline is looked at before each of these stages
+(here, in `MicroBatcher.check`, and when the engine begins a batch). `begin` and the `Work` that it returns are the same
+for every front; `answer` adds the waiting on an event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from google.protobuf.message import Message
 from twinrank.v1 import recommendation_pb2 as pb
 
 from server.admission import Admission
@@ -22,6 +26,24 @@ from server.encoding import encode_recommend, encode_score, encode_similar_items
 from server.errors import DeadlinePassed, ItemNotFound, NoGeneration
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An admitted and decoded call: what it asks of the engine, and what makes its response of the answers."""
+
+    queries: Sequence[Query]
+    encode: Callable[[Sequence[Answered]], Message]
+    """May raise a domain error, such as `ItemNotFound`."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnaryMethod:
+    """One method with one request and one response."""
+
+    name: str
+    request_type: Any
+    decode: Callable[[Any, Call], Work]
+
+
 class RecommendationService:
     """The unary methods, and what streams share with them: the decoder, the batcher, the ids."""
 
@@ -31,86 +53,95 @@ class RecommendationService:
         self.batcher = batcher
         self.admission = Admission("calls", limits.concurrent_rpcs_max, limits.retry_after_ms)
         self.request_ids = RequestIds()
-        self._decoder: Decoder | None = None
-        self._decoder_generation_id = ""
+        self._decoder: tuple[str, Decoder] | None = None
+        self.methods = (
+            UnaryMethod("Recommend", pb.RecommendRequest, self._recommend),
+            UnaryMethod("BatchRecommend", pb.BatchRecommendRequest, self._batch_recommend),
+            UnaryMethod("Score", pb.ScoreRequest, self._score),
+            UnaryMethod("SimilarItems", pb.SimilarItemsRequest, self._similar_items),
+        )
 
     def decoder(self) -> Decoder:
         """The decoder for the engine that will answer next. Raises `NoGeneration`."""
         engine = self.batcher.engine
         if engine is None:
             raise NoGeneration
-        if self._decoder is None or engine.generation_id != self._decoder_generation_id:
-            self._decoder = Decoder(self._config, engine.event_types, engine.context_columns)
-            self._decoder_generation_id = engine.generation_id
-        return self._decoder
+        known = self._decoder
+        if known is None or known[0] != engine.generation_id:
+            known = (engine.generation_id, Decoder(self._config, engine.event_types, engine.context_columns))
+            self._decoder = known
+        return known[1]
 
-    async def recommend(self, request: pb.RecommendRequest, call: Call) -> pb.RecommendResponse:
-        """One shopper, one list."""
-        call.request_id = self.request_ids.of(request.request_id)
-        self._admit(call)
-        try:
-            query = self.decoder().recommend(request, time.time())
-            answered = await self._answer_one(query, call)
-        finally:
-            self.admission.leave()
-        return encode_recommend(call.request_id, query, answered, timings=request.read_options.timings)
+    def begin(self, method: UnaryMethod, request: Message, call: Call) -> Work:
+        """Admits and decodes one call; who gets its work gives the permit back with `admission.leave()`.
 
-    async def batch_recommend(self, request: pb.BatchRecommendRequest, call: Call) -> pb.BatchRecommendResponse:
-        """Several shoppers; all or nothing."""
-        call.request_id = self.request_ids.of("")
-        self._admit(call)
-        try:
-            queries = self.decoder().batch_recommend(request, time.time())
-            answers = await self._answer_all(queries, call)
-        finally:
-            self.admission.leave()
-        responses = [
-            encode_recommend(self.request_ids.of(entry.request_id), query, answered, timings=entry.read_options.timings)
-            for entry, query, answered in zip(request.requests, queries, answers, strict=True)
-        ]
-        return pb.BatchRecommendResponse(responses=responses)
-
-    async def score(self, request: pb.ScoreRequest, call: Call) -> pb.ScoreResponse:
-        """Given items, for one shopper."""
-        call.request_id = self.request_ids.of(request.request_id)
-        self._admit(call)
-        try:
-            query = self.decoder().score(request, time.time())
-            answered = await self._answer_one(query, call)
-        finally:
-            self.admission.leave()
-        return encode_score(call.request_id, answered, len(query.item_ids))
-
-    async def similar_items(self, request: pb.SimilarItemsRequest, call: Call) -> pb.SimilarItemsResponse:
-        """Neighbours of one item. Raises `ItemNotFound` when the generation does not hold it."""
-        call.request_id = self.request_ids.of(request.request_id)
-        self._admit(call)
-        try:
-            query = self.decoder().similar_items(request)
-            answered = await self._answer_one(query, call)
-        finally:
-            self.admission.leave()
-        if isinstance(answered.answer, UnknownItem):
-            raise ItemNotFound(answered.answer.item_id, answered.answer.generation_id)
-        return encode_similar_items(call.request_id, answered)
-
-    def _admit(self, call: Call) -> None:
+        Raises:
+            InvalidRequest, DeadlinePassed, TooManyInFlight, NoGeneration, ShuttingDown: no permit is held.
+        """
+        call.request_id = self.request_ids.of(getattr(request, "request_id", ""))
         if time.monotonic() >= call.deadline_s:
             raise DeadlinePassed("work could begin")
         self.admission.enter()
-
-    async def _answer_one(self, query: Query, call: Call) -> Answered:
-        [future] = self.batcher.submit((query,), call.deadline_s)
-        call.answered = answered = await future
-        return answered
-
-    async def _answer_all(self, queries: Sequence[Query], call: Call) -> list[Answered]:
-        futures = self.batcher.submit(queries, call.deadline_s)
         try:
-            answers = await asyncio.gather(*futures)
+            return method.decode(request, call)
+        except BaseException:
+            self.admission.leave()
+            raise
+
+    async def answer(self, method: UnaryMethod, request: Message, call: Call) -> Message:
+        """The response to one call. Raises domain errors, and withdraws the queries when it is cancelled."""
+        work = self.begin(method, request, call)
+        try:
+            answers = await self._answers(work.queries, call)
+        finally:
+            self.admission.leave()
+        call.answered = answers[0]
+        return work.encode(answers)
+
+    async def _answers(self, queries: Sequence[Query], call: Call) -> list[Answered]:
+        futures = self.batcher.submit(queries, call.deadline_s)
+        if len(futures) == 1:
+            return [await futures[0]]
+        try:
+            return await asyncio.gather(*futures)
         except BaseException:
             for future in futures:
                 future.cancel()
             raise
-        call.answered = answers[0]
-        return answers
+
+    def _recommend(self, request: pb.RecommendRequest, call: Call) -> Work:
+        """One shopper, one list."""
+        query = self.decoder().recommend(request, time.time())
+        timings = request.read_options.timings
+        return Work((query,), lambda answers: encode_recommend(call.request_id, query, answers[0], timings=timings))
+
+    def _batch_recommend(self, request: pb.BatchRecommendRequest, call: Call) -> Work:  # noqa: ARG002 - as the others
+        """Several shoppers; all or nothing."""
+        queries = self.decoder().batch_recommend(request, time.time())
+
+        def encode(answers: Sequence[Answered]) -> Message:
+            responses = [
+                encode_recommend(
+                    self.request_ids.of(entry.request_id), query, answered, timings=entry.read_options.timings
+                )
+                for entry, query, answered in zip(request.requests, queries, answers, strict=True)
+            ]
+            return pb.BatchRecommendResponse(responses=responses)
+
+        return Work(queries, encode)
+
+    def _score(self, request: pb.ScoreRequest, call: Call) -> Work:
+        """Given items, for one shopper."""
+        query = self.decoder().score(request, time.time())
+        return Work((query,), lambda answers: encode_score(call.request_id, answers[0], len(query.item_ids)))
+
+    def _similar_items(self, request: pb.SimilarItemsRequest, call: Call) -> Work:
+        """Neighbours of one item."""
+
+        def encode(answers: Sequence[Answered]) -> Message:
+            [answered] = answers
+            if isinstance(answered.answer, UnknownItem):
+                raise ItemNotFound(answered.answer.item_id, answered.answer.generation_id)
+            return encode_similar_items(call.request_id, answered)
+
+        return Work((self.decoder().similar_items(request),), encode)

@@ -19,6 +19,7 @@ from server.errors import (
     InvalidRequest,
     ItemNotFound,
     MalformedMessage,
+    MessageTooLarge,
     NoGeneration,
     NotFound,
     Overloaded,
@@ -36,6 +37,7 @@ INTERNAL: int = code_pb2.INTERNAL
 TABLE: dict[type[TwinrankError], tuple[int, str]] = {
     InvalidRequest: (code_pb2.INVALID_ARGUMENT, "INVALID_FIELD"),
     MalformedMessage: (code_pb2.INVALID_ARGUMENT, "MALFORMED_MESSAGE"),
+    MessageTooLarge: (code_pb2.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
     Unauthenticated: (code_pb2.UNAUTHENTICATED, "TOKEN_INVALID"),
     NotFound: (code_pb2.NOT_FOUND, "NOT_FOUND"),
     ItemNotFound: (code_pb2.NOT_FOUND, "ITEM_NOT_FOUND"),

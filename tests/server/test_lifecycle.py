@@ -18,6 +18,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 from twinrank.v1 import recommendation_pb2 as pb
 
+from server.config import Front
 from tests.server.conftest import Running
 from tests.server.statuses import reason_of
 from tests.server.stubs import health_stub, recommendation_stub
@@ -95,11 +96,14 @@ async def test_while_draining_requests_are_answered_and_health_says_not_serving(
 
 
 @asynccontextmanager
-async def server_process(tmp_path: Path, root: Path, port: int, drain_s: float) -> AsyncIterator[Any]:
+async def server_process(
+    tmp_path: Path, root: Path, port: int, drain_s: float, front: Front = Front.GRPCIO
+) -> AsyncIterator[Any]:
     """The server as its users start it, with the fake engine; ready when this enters."""
     config = tmp_path / "server.toml"
     config.write_text(
-        f"[listen]\nport = {port}\nport_shared = true\n[metrics]\nport = 0\n[admin]\nport = 0\n"
+        f'[listen]\nfront = "{front}"\nport = {port}\nport_shared = true\n'
+        f"[metrics]\nport = 0\n[admin]\nport = 0\n"
         f'[generations]\nroot = "{root}"\n[lifecycle]\ndrain_s = {drain_s}\n'
     )
     process = await asyncio.create_subprocess_exec(
@@ -124,9 +128,10 @@ def port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.parametrize("front", list(Front))
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_under_load_fails_nothing_at_a_retrying_client(
-    tmp_path: Path, root: Path, port: int, number: signal.Signals
+    tmp_path: Path, root: Path, port: int, number: signal.Signals, front: Front
 ) -> None:
     failures: list[BaseException] = []
     answered_count = 0
@@ -143,13 +148,13 @@ async def test_a_signal_under_load_fails_nothing_at_a_retrying_client(
 
     options = [("grpc.service_config", RETRYING), ("grpc.initial_reconnect_backoff_ms", 20)]
     async with (
-        server_process(tmp_path, root, port, drain_s=0.1) as old,
+        server_process(tmp_path, root, port, 0.1, front) as old,
         aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel,
     ):
         stub = recommendation_stub(channel)
         callers = [asyncio.ensure_future(ask_on_and_on(stub)) for _ in range(16)]
         await until(lambda: answered_count > 100)
-        async with server_process(tmp_path, root, port, drain_s=0.1):
+        async with server_process(tmp_path, root, port, 0.1, front):
             old.send_signal(number)
             assert await asyncio.wait_for(old.wait(), 10) == 0
             before = answered_count
