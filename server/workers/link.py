@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
@@ -107,7 +108,8 @@ class Worker:
     def kill(self) -> None:
         """Ends it at once, with all that is in flight."""
         if self.pid is not None and self.state is not WorkerState.GONE:
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def refresh(self, timeout_s: float) -> None:
         """Has it report now; when it does not within the time, what it told before stands."""
@@ -134,7 +136,9 @@ class Worker:
         try:
             while line := await reader.readline():
                 self._take(json.loads(line))
-        except (OSError, ValueError):
+        except ConnectionError:
+            pass  # it ended before it had read all that it was told
+        except ValueError:
             _LOGGER.exception("what a worker tells cannot be read", worker=self.number)
             self.kill()
         assert self._writer is not None

@@ -14,7 +14,7 @@ from server.generations import FollowerStatus
 from server.workers.link import Worker, WorkerState
 from server.workers.reports import Family, Report, lasting, merged
 from server.workers.restarts import Restarts
-from server.workers.worker import REPORT_INTERVAL_S, STATUS_CANNOT_START, Assignment, LoaderOf
+from server.workers.worker import REPORT_INTERVAL_S, Assignment, LoaderOf
 
 REFRESH_PATIENCE_S = 0.5
 """How long a scrape or a GetStatus waits for a worker's fresh report."""
@@ -97,14 +97,14 @@ class Pool:
             new = await self._start_one()
             while new.state is WorkerState.STARTING:
                 await self._changed.wait()
-            if old.state is WorkerState.GONE:  # in the meantime, and replaced already
+            if old not in self.workers:  # in the meantime, and replaced already
                 new.drain()
                 continue
             if new.state is not WorkerState.LISTENING:
                 _LOGGER.error("rolling restart given up: the new worker does not listen", worker=new.number)
                 return
             old.drain()
-            while old.state is not WorkerState.GONE:
+            while old in self.workers:
                 await self._changed.wait()
         _LOGGER.info("rolling restart done")
 
@@ -219,8 +219,8 @@ class Pool:
         if worker.leaving or self.draining:
             _LOGGER.info("worker ended", worker=worker.number, exit_status=worker.exit_status)
             return
-        if worker.exit_status == STATUS_CANNOT_START and not self._ever_listened:
-            self.failure = worker.cannot_start or "a worker cannot start"
+        if worker.cannot_start and not self._ever_listened:
+            self.failure = worker.cannot_start
             return
         lived_s = time.monotonic() - worker.started_s
         delay_s = self._restarts.delay_s(lived_s)

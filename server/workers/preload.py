@@ -1,8 +1,8 @@
 """What the forkserver imports once for all workers: everything that serving needs, except grpc.
 
-Workers are forked from the process that has imported this, so they share its pages and start in a fraction of the time.
-grpc starts threads and takes locks that do not survive a fork, so each worker imports it for itself, afterwards. Nothing
-here computes: a thread pool that has worked (OpenMP, polars) does not survive a fork either.
+Workers are forked from the process that has imported this, so they share its pages and start in a fraction of the
+time. grpc starts threads and takes locks that do not survive a fork, so each worker imports it for itself, afterwards.
+Nothing here computes: a thread pool that has worked (OpenMP, polars) does not survive a fork either.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a worker tells of itself, as JSON lines, and how the reports of all workers become one.
 
-Counters and histograms are sums over the workers that run and those that have ended, so they never fall. Gauges are sums
-where a sum has a meaning, otherwise the value that is worth an alert.
+Counters and histograms are sums over the workers that run and those that have ended, so they never fall. Gauges are
+sums where a sum has a meaning, otherwise the value that is worth an alert.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def merged(reports: Iterable[Iterable[Family]]) -> list[Family]:
             first.setdefault(family.name, family)
             samples = values.setdefault(family.name, {})
             for name, labels, value in family.samples:
-                key = (name, tuple(sorted(labels.items())))
+                key = (name, tuple(labels.items()))
                 samples[key] = _combine(name, samples[key], value) if key in samples else value
     return [
         family.model_copy(update={"samples": [(key[0], dict(key[1]), value) for key, value in values[name].items()]})

@@ -1,7 +1,7 @@
 """Keeps a port for the workers: bound by the supervisor, never listening, shared by SO_REUSEPORT.
 
-The port stays taken while every worker is being replaced, and port 0 becomes one number for all of them. The kernel gives
-connections to listening sockets only, so none comes here.
+The port stays taken while every worker is being replaced, and port 0 becomes one number for all of them. The kernel
+gives connections to listening sockets only, so none comes here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One worker: the whole server in a process forked from the forkserver, on a port that it shares with the others.
 
-A socket ties it to its supervisor, a line of JSON a message. The worker tells that it is there, that it listens, that it
-drains, and a report a second; the supervisor asks for reports, and says when to look at CURRENT, to drain and to stop.
-The end of the socket is the end of the supervisor: then the worker stops too, without waiting for balancers.
+A socket ties it to its supervisor, a line of JSON a message. The worker tells that it is there, that it listens, that
+it drains, and a report a second; the supervisor asks for reports, and says when to look at CURRENT, to drain and to
+stop. The end of the socket is the end of the supervisor: then the worker stops too, without waiting for balancers.
 """
 
 from __future__ import annotations
