@@ -193,8 +193,9 @@ class Pool:
             try:
                 await self._start_one()
             except (OSError, EOFError):
-                _LOGGER.exception("worker could not be forked")
-                self._replace(self._restarts.delay_s(0.0))
+                # The forkserver has ended: the next attempt starts another.
+                _LOGGER.warning("worker could not be forked", exc_info=True)
+                self._replace(self._config.workers.restart_delay_s)
 
         self._spawn(start_later())
 
