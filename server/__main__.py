@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from index.generation import GenerationError
 from server.config import ConfigError, read_config
 from server.loading import loader
 from server.workers.supervisor import core_count, supervise
@@ -27,7 +28,7 @@ def main() -> int:
         from server.lifecycle import run
 
         return run(config, loader(config))
-    except (ConfigError, RuntimeError, OSError) as error:
+    except (ConfigError, GenerationError, RuntimeError, OSError) as error:
         print(f"server: {error}", file=sys.stderr)
         return 2
 

@@ -209,7 +209,9 @@ class WorkersConfig(_Section):
         description="Wait before the second young crash in a row is replaced; doubles with each further one, since a "
         "crash at every start must not eat the cores of the others. The first is replaced at once.",
     )
-    restart_delay_s_max: float = Field(30.0, gt=0, description="Longest such wait.")
+    restart_delay_s_max: float = Field(
+        30.0, gt=0, description="Longest such wait; a cause that goes away is noticed within it."
+    )
     silent_reports_max: Count = Field(
         30,
         description="A worker that has left out this many of its reports, one a second, hangs; it is killed and "

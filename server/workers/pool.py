@@ -70,7 +70,7 @@ class Pool:
 
     def stop(self) -> None:
         """The same, without the wait."""
-        self.draining = True
+        self.drain()
         for worker in self.workers:
             worker.stop()
 

@@ -195,6 +195,8 @@ class _Supervisor:
 
     async def _announce(self, admin_port: int, metrics_port: int) -> None:
         await self._pool.until_listening()
+        if self._pool.failure:
+            return
         from server.lifecycle import log_listening
 
         log_listening(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from index.generation import GenerationError
 from server.config import ConfigError, ServerConfig
 from server.generations import Loader
 from server.logs import configure_logs
@@ -98,15 +99,14 @@ class _Work:
         from server.lifecycle import Server
 
         assignment = self._assignment
-        self._server = server = Server(
-            assignment.config, assignment.loader_of(assignment.config), fallback_id=assignment.fallback_id
-        )
         try:
-            try:
-                await server.start()
-            except (ConfigError, RuntimeError, OSError) as error:
-                self._tell("cannot start", reason=str(error))
-                return STATUS_CANNOT_START
+            load = assignment.loader_of(assignment.config)
+            self._server = server = Server(assignment.config, load, fallback_id=assignment.fallback_id)
+            await server.start()
+        except (ConfigError, GenerationError, RuntimeError, OSError) as error:
+            self._tell("cannot start", reason=str(error))
+            return STATUS_CANNOT_START
+        try:
             self._report()
             self._tell("listening")
             await self._drain.wait()
