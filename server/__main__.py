@@ -1,4 +1,4 @@
-"""`python -m server [--config FILE]`: serves the current generation until SIGTERM or SIGINT."""
+"""`python -m server [--config FILE] [--workers N]`: serves the current generation until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from index.generation import open_generation, read_key
-from server.batching import Engine
-from server.config import ConfigError, Front, ServerConfig, read_config
-from server.generations import Loader
-from server.lifecycle import run
-from server.model import load_engine
+from index.generation import GenerationError
+from server.config import ConfigError, Front, read_config
+from server.loading import loader
+from server.workers.supervisor import core_count, supervise
 
 
 def main() -> int:
@@ -20,25 +18,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m server", description=__doc__)
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file; see docs/configuration.md")
     parser.add_argument("--front", choices=[front.value for front in Front], help="overrides listen.front")
+    parser.add_argument(
+        "--workers", type=_count, metavar="N", help="worker processes; default: workers.count, else one a core"
+    )
     arguments = parser.parse_args()
     try:
         if arguments.front is not None:
             os.environ["TWINRANK_LISTEN__FRONT"] = arguments.front
         config = read_config(arguments.config)
-        return run(config, _loader(config))
-    except (ConfigError, RuntimeError, OSError) as error:
+        worker_count = arguments.workers or config.workers.count or core_count()
+        if worker_count > 1:
+            return supervise(config, loader, worker_count)
+        from server.lifecycle import run
+
+        return run(config, loader(config))
+    except (ConfigError, GenerationError, RuntimeError, OSError) as error:
         print(f"server: {error}", file=sys.stderr)
         return 2
 
 
-def _loader(config: ServerConfig) -> Loader:
-    key_file = config.generations.signature_key_file
-    key = read_key(key_file) if key_file is not None else None
-
-    def load(root: Path, generation_id: str) -> Engine:
-        return load_engine(open_generation(root, generation_id, key), config.placements)
-
-    return load
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {count}")
+    return count
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -19,20 +19,39 @@ from grpc import aio
 from twinrank.v1 import admin_pb2 as pb
 
 from index import generation as generations
-from server.admin_token import check_token
+from index.generation import read_key
+from server.admin_token import admin_token, check_token
 from server.call import Call, RequestIds
 from server.config import ServerConfig
 from server.errors import GenerationNotFound, GenerationRefused, InvalidRequest, Violation
 from server.fields import check_id
-from server.front_grpcio import CallAdapter, add_service, channel_options
-from server.generations import GenerationFollower
+from server.front_grpcio import CallAdapter, add_service, bind, channel_options
+from server.generations import FollowerStatus
 
 ADMIN_SERVICE = pb.DESCRIPTOR.services_by_name["AdminService"].full_name
 ADMIN_RPCS_MAX = 16
 """One operator and one monitor ask; verification of a generation reads all of it from disk."""
 
+ADMIN_DEADLINE_S = 120.0
+"""Of an admin call that brings no deadline: to activate a generation is to read all of it."""
+
 RequestT = TypeVar("RequestT", bound=Message)
 ResultT = TypeVar("ResultT")
+
+
+class Follower(Protocol):
+    """Whoever follows CURRENT: a server's own follower, or the workers' taken together."""
+
+    @property
+    def status(self) -> FollowerStatus:
+        """What is served, and what was refused."""
+
+    def look_now(self) -> None:
+        """The pointer has changed."""
+
+
+async def _nothing_to_refresh() -> None:
+    """For facts that are always fresh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +62,7 @@ class ServerFacts:
     answered_count: Callable[[], int]
     in_flight_count: Callable[[], int]
     draining: Callable[[], bool]
+    refresh: Callable[[], Awaitable[None]] = _nothing_to_refresh
 
 
 class AdminService:
@@ -53,7 +73,7 @@ class AdminService:
         root: Path,
         key: bytes | None,
         token: str,
-        follower: GenerationFollower,
+        follower: Follower,
         facts: ServerFacts,
         id_bytes_max: int,
     ) -> None:
@@ -80,6 +100,7 @@ class AdminService:
     async def get_status(self, request: pb.GetStatusRequest) -> pb.GetStatusResponse:
         """What runs now."""
         del request
+        await self._facts.refresh()
         status, facts = self._follower.status, self._facts
         return pb.GetStatusResponse(
             generation_id=status.serving_id,
@@ -154,6 +175,30 @@ def build_admin_server(config: ServerConfig, service: AdminService, adapter: Cal
     )
     add_service(server, ADMIN_SERVICE, handlers)
     return server
+
+
+async def start_admin(
+    config: ServerConfig, follower: Follower, facts: ServerFacts, adapter: CallAdapter
+) -> tuple[aio.Server, int]:
+    """The admin listener, and its port.
+
+    Raises:
+        RuntimeError: the address is taken.
+        ConfigError: the admin token cannot be had.
+    """
+    key_file = config.generations.signature_key_file
+    service = AdminService(
+        config.generations.root,
+        read_key(key_file) if key_file is not None else None,
+        admin_token(config.admin, config.generations.root),
+        follower,
+        facts,
+        config.limits.id_bytes_max,
+    )
+    server = build_admin_server(config, service, adapter)
+    port = bind(server, config.admin.host, config.admin.port)
+    await server.start()
+    return server, port
 
 
 async def _on_disk(work: Callable[[], ResultT]) -> ResultT:

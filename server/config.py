@@ -228,6 +228,33 @@ class LifecycleConfig(_Section):
     )
 
 
+class WorkersConfig(_Section):
+    """Worker processes that share the public port; a supervisor starts, watches and replaces them."""
+
+    count: Count | None = Field(
+        None,
+        description="Worker processes; unset: as many as the cores that the process may use. With 1 there is no "
+        "supervisor: one process does everything. `--workers N` overrides it.",
+    )
+    stable_after_s: float = Field(
+        10.0, ge=0, description="A worker that crashes younger than this is a sign of a crash loop."
+    )
+    restart_delay_s: float = Field(
+        0.25,
+        gt=0,
+        description="Wait before the second young crash in a row is replaced; doubles with each further one, since a "
+        "crash at every start must not eat the cores of the others. The first is replaced at once.",
+    )
+    restart_delay_s_max: float = Field(
+        30.0, gt=0, description="Longest such wait; a cause that goes away is noticed within it."
+    )
+    silent_reports_max: Count = Field(
+        30,
+        description="A worker that has left out this many of its reports, one a second, hangs; it is killed and "
+        "replaced.",
+    )
+
+
 class LogLevel(StrEnum):
     """Lines below this are not written."""
 
@@ -322,6 +349,7 @@ class ServerConfig(BaseSettings):
     batching: BatchingConfig = BatchingConfig()
     time: TimeConfig = TimeConfig()
     lifecycle: LifecycleConfig = LifecycleConfig()
+    workers: WorkersConfig = WorkersConfig()
     logs: LogsConfig = LogsConfig()
     placements: dict[str, PlacementConfig] = Field(default_factory=_default_placements)
 

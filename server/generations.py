@@ -79,6 +79,12 @@ class GenerationFollower:
             if signature is not None:
                 self._follow()
 
+    def fall_back(self, generation_id: str) -> None:
+        """Serves the given generation for want of a better one, until CURRENT is written anew."""
+        with self._looking:
+            if not self.status.serving_id:
+                self._take(generation_id)
+
     def _run(self) -> None:
         while not self._stopping:
             self._wake.wait(self._poll_interval_s)
@@ -101,12 +107,18 @@ class GenerationFollower:
         generation_id = ""
         try:
             generation_id = current_id(self._root) or ""
-            if generation_id in ("", self.status.serving_id):
-                return
-            began_s = time.monotonic()
+        except Exception as error:
+            self._refuse(CURRENT_NAME, error)
+            return
+        if generation_id not in ("", self.status.serving_id):
+            self._take(generation_id)
+
+    def _take(self, generation_id: str) -> None:
+        began_s = time.monotonic()
+        try:
             engine = self._load(self._root, generation_id)
         except Exception as error:
-            self._refuse(generation_id or CURRENT_NAME, error)
+            self._refuse(generation_id, error)
             return
         if self._stopping:
             return

@@ -18,21 +18,16 @@ from typing import TYPE_CHECKING
 import structlog
 from grpc import aio
 
-from index.generation import read_key
-from server.admin_service import AdminService, ServerFacts, build_admin_server
-from server.admin_token import admin_token
+from server.admin_service import ADMIN_DEADLINE_S, ServerFacts, start_admin
 from server.batching import Engine, MicroBatcher
 from server.config import ConfigError, Front, ServerConfig
-from server.front_grpcio import RECOMMENDATION_SERVICE, CallAdapter, GrpcioFront, bind, build_server
+from server.front_grpcio import RECOMMENDATION_SERVICE, CallAdapter, GrpcioFront, build_server
 from server.generations import GenerationFollower, Loader
 from server.health import Health
 from server.logs import RequestLog, configure_logs
 from server.metrics import Gauges, Metrics, MetricsListener
 from server.service import RecommendationService
 from server.streaming import StreamService
-
-ADMIN_DEADLINE_S = 120.0
-"""Of an admin call that brings no deadline: to activate a generation is to read all of it."""
 
 LAST_BYTES_S = 0.05
 """Between the last answer and the end of its connection: grpcio hands bytes to the kernel on threads of its own."""
@@ -46,8 +41,10 @@ _LOGGER = structlog.stdlib.get_logger("twinrank.server")
 class Server:
     """One server process on the running event loop. The ports are known after `start`."""
 
-    def __init__(self, config: ServerConfig, load: Loader) -> None:
+    def __init__(self, config: ServerConfig, load: Loader, *, fallback_id: str = "") -> None:
+        """`fallback_id`: the generation to start with when the current one is refused; empty: none."""
         self._config = config
+        self._fallback_id = fallback_id
         self._loop = asyncio.get_running_loop()
         self._started_at_s = time.time()
         self._draining = False
@@ -78,6 +75,8 @@ class Server:
         """
         self.batcher.start()
         await asyncio.to_thread(self.follower.look)
+        if self.batcher.engine is None and self._fallback_id:
+            await asyncio.to_thread(self.follower.fall_back, self._fallback_id)
         if self.batcher.engine is None:
             _LOGGER.warning("no generation to serve yet", root=str(self._config.generations.root))
         # What has been loaded stays: the collector need not walk through it again and again.
@@ -86,7 +85,7 @@ class Server:
         self._attach_gauges()
         if self._config.metrics.enabled:
             metrics = self._config.metrics
-            self._metrics_listener = MetricsListener(self.metrics, metrics.host, metrics.port)
+            self._metrics_listener = MetricsListener(self.metrics.registry, metrics.host, metrics.port)
             self.metrics_port = self._metrics_listener.port
         if self._config.admin.enabled:
             await self._start_admin()
@@ -94,15 +93,6 @@ class Server:
         self.port = self._public.port
         await self._public.start()
         self.follower.start()
-        _LOGGER.info(
-            "listening",
-            front=self._config.listen.front.value,
-            host=self._config.listen.host,
-            port=self.port,
-            admin_port=self.admin_port,
-            metrics_port=self.metrics_port,
-            generation_id=self.follower.status.serving_id,
-        )
 
     def begin_drain(self) -> None:
         """From here on health says NOT_SERVING; requests are answered as before."""
@@ -156,25 +146,14 @@ class Server:
         await public.stop()
 
     async def _start_admin(self) -> None:
-        config = self._config
-        key_file = config.generations.signature_key_file
-        service = AdminService(
-            config.generations.root,
-            read_key(key_file) if key_file is not None else None,
-            admin_token(config.admin, config.generations.root),
-            self.follower,
-            ServerFacts(
-                started_at_s=self._started_at_s,
-                answered_count=lambda: self.metrics.answered_count,
-                in_flight_count=lambda: self._service.admission.in_flight_count,
-                draining=lambda: self._draining,
-            ),
-            config.limits.id_bytes_max,
+        facts = ServerFacts(
+            started_at_s=self._started_at_s,
+            answered_count=lambda: self.metrics.answered_count,
+            in_flight_count=lambda: self._service.admission.in_flight_count,
+            draining=lambda: self._draining,
         )
         adapter = CallAdapter(self.metrics, self._request_log, ADMIN_DEADLINE_S)
-        self._admin = build_admin_server(config, service, adapter)
-        self.admin_port = bind(self._admin, config.admin.host, config.admin.port)
-        await self._admin.start()
+        self._admin, self.admin_port = await start_admin(self._config, self.follower, facts, adapter)
 
     def _swap(self, engine: Engine) -> None:
         """Called on the follower's thread."""
@@ -196,7 +175,7 @@ class Server:
 def run(config: ServerConfig, load: Loader) -> int:
     """Serves until a signal; returns the exit status."""
     configure_logs(config.logs)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve_until_signal(config, load))
 
 
@@ -208,6 +187,7 @@ async def _serve_until_signal(config: ServerConfig, load: Loader) -> int:
     server = Server(config, load)
     try:
         await server.start()
+        log_listening(config, server.port, server.admin_port, server.metrics_port, server.follower.status.serving_id)
         received = await signals.get()
         _LOGGER.info("signal received", signal=received.name)
         server.begin_drain()
@@ -221,7 +201,22 @@ async def _serve_until_signal(config: ServerConfig, load: Loader) -> int:
     return 0
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def log_listening(
+    config: ServerConfig, port: int, admin_port: int, metrics_port: int, generation_id: str, **more: object
+) -> None:
+    """The line that says that callers may come, and where."""
+    _LOGGER.info(
+        "listening",
+        host=config.listen.host,
+        port=port,
+        admin_port=admin_port,
+        metrics_port=metrics_port,
+        generation_id=generation_id,
+        **more,
+    )
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop where it is installed (it is not on every platform), asyncio's own loop otherwise."""
     try:
         import uvloop

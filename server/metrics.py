@@ -174,8 +174,8 @@ def _histogram(name: str, documentation: str, histogram: Histogram) -> Histogram
 class MetricsListener:
     """Serves `/metrics` on a thread of its own."""
 
-    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
-        self._server = make_server(host, port, make_wsgi_app(metrics.registry), _Server, _SilentHandler)
+    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+        self._server = make_server(host, port, make_wsgi_app(registry), _Server, _SilentHandler)
         self._thread = Thread(target=self._server.serve_forever, args=(SHUTDOWN_POLL_S,), name="metrics", daemon=True)
         self._thread.start()
 

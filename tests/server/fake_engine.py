@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from server.config import ServerConfig
 from server.domain import (
     Answer,
     BatchTimings,
@@ -19,6 +22,7 @@ from server.domain import (
     Source,
     UnknownItem,
 )
+from server.generations import Loader
 
 ITEM_COUNT = 150
 ITEM_IDS = [f"item-{row}" for row in range(ITEM_COUNT)]
@@ -26,6 +30,10 @@ SCORES = [1.0 - row / 1000 for row in range(ITEM_COUNT)]
 SOURCES = [list(Source)[row % len(list(Source))] for row in range(ITEM_COUNT)]
 POISON = "poison"
 """A user id at which the engine raises, with words that must not reach a caller."""
+WHICH_PROCESS = "which process"
+"""A user id that is answered one item, `pid-<number>`: whose engine answered."""
+SLOW, SLOW_S = "slow", 0.5
+"""A user id whose batch takes the engine so long."""
 SECRET = "secret-path-/var/lib/secret"
 
 
@@ -47,6 +55,8 @@ class FakeEngine:
         self.entered.release()
         if not self.gate.wait(timeout=10):
             raise TimeoutError("the test left the gate closed")
+        if any(isinstance(query, RecommendQuery) and query.shopper.user_id == SLOW for query in queries):
+            time.sleep(SLOW_S)
         timings = BatchTimings(state_us=1, user_tower_us=2, retrieve_us=3, rank_us=4, batch_size=len(queries))
         return [self._answer_one(query) for query in queries], timings
 
@@ -56,6 +66,10 @@ class FakeEngine:
         if isinstance(query, RecommendQuery):
             if query.shopper.user_id == POISON:
                 raise RuntimeError(SECRET)
+            if query.shopper.user_id == WHICH_PROCESS:
+                return RecommendAnswer(
+                    [f"pid-{os.getpid()}"], [1.0], [Source.POPULAR], self.generation_id, shortfall=True, explanations=[]
+                )
             kept = [row for row in range(ITEM_COUNT) if ITEM_IDS[row] not in query.exclude_item_ids][: query.page_size]
             return RecommendAnswer(
                 item_ids=[ITEM_IDS[row] for row in kept],
@@ -83,3 +97,8 @@ def load_fake(root: Path, generation_id: str) -> FakeEngine:
     if "refuse" in generation.manifest.metadata:
         raise ValueError(f"generation {generation_id} does not fit: {generation.manifest.metadata['refuse']}")
     return FakeEngine(generation_id)
+
+
+def fake_loader(config: ServerConfig) -> Loader:
+    """`load_fake` for processes, which find this function by its name."""
+    return load_fake

@@ -1,4 +1,4 @@
-"""`python -m tests.server.fake_server --config FILE`: the whole server, with the fake engine in it."""
+"""`python -m tests.server.fake_server --config FILE [WORKERS]`: the whole server, with the fake engine in it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ import sys
 from pathlib import Path
 
 from server.config import read_config
-from server.lifecycle import run
-from tests.server.fake_engine import load_fake
+from tests.server.fake_engine import fake_loader
 
 if __name__ == "__main__":
-    sys.exit(run(read_config(Path(sys.argv[2])), load_fake))
+    config = read_config(Path(sys.argv[2]))
+    # Workers import this file too, before they begin; what they need grpc for must wait until then.
+    if len(sys.argv) > 3:
+        from server.workers.supervisor import supervise
+
+        sys.exit(supervise(config, fake_loader, int(sys.argv[3])))
+    from server.lifecycle import run
+
+    sys.exit(run(config, fake_loader(config)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
@@ -19,7 +20,7 @@ def recommendation_stub(channel: aio.Channel) -> Any:
     return _RECOMMENDATION(channel)
 
 
-def admin_stub(channel: aio.Channel) -> Any:
+def admin_stub(channel: aio.Channel | grpc.Channel) -> Any:
     return _ADMIN(channel)
 
 

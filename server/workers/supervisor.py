@@ -1,0 +1,210 @@
+"""The supervisor: holds the port, keeps the workers up, and is the one place to ask about them and to end them.
+
+It answers no recommendation itself. SIGTERM and SIGINT drain all workers and end it; a second signal skips the wait;
+SIGHUP replaces the workers one by one. The admin and the metrics listener are here, and speak for all workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import structlog
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from server.config import ServerConfig
+from server.logs import RequestLog, configure_logs
+from server.metrics import Metrics, MetricsListener
+from server.workers.link import start_forkserver
+from server.workers.pool import REFRESH_PATIENCE_S, Pool
+from server.workers.reports import as_metrics, families_of, merged
+from server.workers.reserved_port import ReservedPort
+from server.workers.worker import LoaderOf
+
+if TYPE_CHECKING:
+    from grpc import aio
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
+"""Environment of the workers, where it does not say otherwise already: one core a worker (server.threads)."""
+
+_LOGGER = structlog.stdlib.get_logger("twinrank.supervisor")
+
+
+def core_count() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def supervise(config: ServerConfig, loader_of: LoaderOf, count: int) -> int:
+    """Serves with `count` workers until a signal; the exit status. `loader_of` must be a module's function.
+
+    Raises:
+        ConfigError, RuntimeError, OSError: an address is taken, or the admin token cannot be had.
+    """
+    configure_logs(config.logs)
+    port = ReservedPort(config.listen.host, config.listen.port, shared=config.listen.port_shared)
+    try:
+        for name, value in ONE_THREAD.items():
+            os.environ.setdefault(name, value)
+        start_forkserver()
+        return asyncio.run(_Supervisor(config, loader_of, count, port.port).run())
+    finally:
+        port.close()
+
+
+class PoolMetrics(Collector):
+    """What a scrape reads: the workers' metrics and the supervisor's own as one, and the pool's."""
+
+    def __init__(self, pool: Pool, own: Metrics, loop: asyncio.AbstractEventLoop) -> None:
+        self._pool = pool
+        self._own = own
+        self._loop = loop
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(self)
+
+    def describe(self) -> list[Metric]:
+        """Nothing: what there will be is known only when workers have reported."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Called on the listener's thread; the pool lives on the loop's."""
+        return iter(asyncio.run_coroutine_threadsafe(self._collect(), self._loop).result(10 * REFRESH_PATIENCE_S))
+
+    async def _collect(self) -> list[Metric]:
+        pool = self._pool
+        await pool.refresh()
+        workers = GaugeMetricFamily("twinrank_workers", "Worker processes by state.", labels=["state"])
+        for state, count in pool.state_counts().items():
+            workers.add_metric([state.value], count)
+        return [
+            *as_metrics(merged([pool.families(), families_of(self._own.registry)])),
+            workers,
+            GaugeMetricFamily("twinrank_workers_ready", "Workers that listen and have a generation.", pool.ready_count),
+            GaugeMetricFamily("twinrank_workers_wanted", "Workers that there should be.", pool.count),
+            CounterMetricFamily("twinrank_worker_starts", "Workers started.", pool.start_count),
+            CounterMetricFamily("twinrank_worker_crashes", "Workers that ended unasked.", pool.crash_count),
+        ]
+
+
+class _Supervisor:
+    """One run, on the event loop."""
+
+    def __init__(self, config: ServerConfig, loader_of: LoaderOf, count: int, port: int) -> None:
+        self._config = config
+        self._port = port
+        workers_config = config.model_copy(
+            update={
+                "listen": config.listen.model_copy(update={"port": port, "port_shared": True}),
+                "admin": config.admin.model_copy(update={"enabled": False}),
+                "metrics": config.metrics.model_copy(update={"enabled": False}),
+            }
+        )
+        self._pool = Pool(workers_config, loader_of, count)
+        self._metrics = Metrics()
+        self._started_at_s = time.time()
+
+    async def run(self) -> int:
+        """Until a signal; the exit status. Raises RuntimeError when the workers cannot start."""
+        signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, signals.put_nowait, number)
+        pool, config = self._pool, self._config
+        admin, listener, admin_port, metrics_port = None, None, 0, 0
+        pool.start()
+        try:
+            if config.metrics.enabled:
+                registry = PoolMetrics(pool, self._metrics, loop).registry
+                listener = MetricsListener(registry, config.metrics.host, config.metrics.port)
+                metrics_port = listener.port
+            if config.admin.enabled:
+                admin, admin_port = await self._start_admin()
+            announcing = asyncio.create_task(self._announce(admin_port, metrics_port))
+            failing = asyncio.create_task(pool.until_failure())
+            await self._obey(signals, failing)
+            announcing.cancel()
+            failing.cancel()
+            pool.drain()
+            if not pool.failure:
+                await self._wait_unless_signalled(signals)
+        finally:
+            pool.stop()
+            await pool.until_ended()
+            if admin is not None:
+                await admin.stop(1.0)
+            if listener is not None:
+                await asyncio.to_thread(listener.stop)
+        if pool.failure:
+            raise RuntimeError(pool.failure)
+        _LOGGER.info("stopped", answered_count=pool.answered_count)
+        return 0
+
+    async def _obey(self, signals: asyncio.Queue[signal.Signals], failing: asyncio.Task[None]) -> None:
+        """Rolls on SIGHUP; returns at the first signal to end, or when the workers cannot start."""
+        rolling: asyncio.Task[None] | None = None
+        try:
+            while True:
+                signalled = asyncio.create_task(signals.get())
+                await asyncio.wait((signalled, failing), return_when=asyncio.FIRST_COMPLETED)
+                if not signalled.done():
+                    signalled.cancel()
+                    return
+                received = signalled.result()
+                _LOGGER.info("signal received", signal=received.name)
+                if received is not signal.SIGHUP:
+                    return
+                if rolling is None or rolling.done():
+                    rolling = asyncio.create_task(self._pool.roll())
+        finally:
+            if rolling is not None:
+                rolling.cancel()
+
+    async def _wait_unless_signalled(self, signals: asyncio.Queue[signal.Signals]) -> None:
+        drain_s = self._config.lifecycle.drain_s
+        _LOGGER.info("draining", drain_s=drain_s)
+        try:
+            async with asyncio.timeout(drain_s):
+                while await signals.get() is signal.SIGHUP:
+                    pass
+        except TimeoutError:
+            pass
+
+    async def _start_admin(self) -> tuple[aio.Server, int]:
+        # Here and not above: these import grpc, which takes its time, while the forkserver is at its imports already.
+        from server.admin_service import ADMIN_DEADLINE_S, ServerFacts, start_admin
+        from server.front_grpcio import CallAdapter
+
+        pool, metrics = self._pool, self._metrics
+        facts = ServerFacts(
+            started_at_s=self._started_at_s,
+            answered_count=lambda: pool.answered_count + metrics.answered_count,
+            in_flight_count=lambda: pool.in_flight_count,
+            draining=lambda: pool.draining,
+            refresh=pool.refresh,
+        )
+        adapter = CallAdapter(metrics, RequestLog(self._config.logs), ADMIN_DEADLINE_S)
+        return await start_admin(self._config, pool, facts, adapter)
+
+    async def _announce(self, admin_port: int, metrics_port: int) -> None:
+        await self._pool.until_listening()
+        if self._pool.failure:
+            return
+        from server.lifecycle import log_listening
+
+        log_listening(
+            self._config,
+            self._port,
+            admin_port,
+            metrics_port,
+            self._pool.status.serving_id,
+            worker_count=self._pool.count,
+            seconds=round(time.time() - self._started_at_s, 3),
+        )
