@@ -1,26 +1,18 @@
-"""mosec (PyPI) around the plain pipeline with dynamic batches, and the HTTP load that it takes.
-
-`python -m tests.benchmarks.mosec_path` is the server; its root is in the environment, since mosec reads the arguments.
-Bodies are the contract's own messages, so that parsing and building cost the same as elsewhere.
-"""
+"""How mosec (PyPI) is started around the plain pipeline, and the HTTP load that it takes."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import sys
 import urllib.request
 from pathlib import Path
-from typing import Any
-
-from twinrank.v1 import recommendation_pb2 as pb
 
 from tests.benchmarks.load import IN_FLIGHT, TIMEOUT_S
 from tests.benchmarks.processes import Command, PathMissing, free_port
 
 ROOT_VARIABLE = "BENCHMARK_GENERATIONS"
-BATCH_SIZE_MAX, BATCH_WAIT_MS = 32, 5
+"""Where the server finds the root: mosec reads the arguments itself."""
 
 
 def mosec(root: Path) -> Command:
@@ -30,7 +22,7 @@ def mosec(root: Path) -> Command:
     except ImportError as error:
         raise PathMissing("mosec is not installed: pip install mosec") from error
     port = free_port()
-    arguments = [sys.executable, "-m", "tests.benchmarks.mosec_path", "--port", str(port), "--address", "127.0.0.1"]
+    arguments = [sys.executable, "-m", "tests.benchmarks.mosec_server", "--port", str(port), "--address", "127.0.0.1"]
 
     def ok_count() -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
@@ -84,37 +76,3 @@ class HttpUnary:
         while not self._free.empty():
             _, writer = self._free.get_nowait()
             writer.close()
-
-
-def main() -> None:
-    """The server."""
-    from mosec import Server, Worker
-
-    from tests.benchmarks.plain import PlainPipeline, to_message
-
-    class Plain(Worker):
-        def __init__(self) -> None:
-            self._pipeline = PlainPipeline.open(Path(os.environ[ROOT_VARIABLE]))
-
-        def deserialize(self, data: bytes) -> pb.RecommendRequest:
-            return pb.RecommendRequest.FromString(data)
-
-        def forward(self, data: list[pb.RecommendRequest]) -> list[pb.RecommendResponse]:
-            times = [request.request_time.seconds + request.request_time.nanos * 1e-9 for request in data]
-            answers = self._pipeline.answer([request.user_id for request in data], times, data[0].page_size)
-            return [
-                to_message(request.request_id, answer, self._pipeline.generation_id)
-                for request, answer in zip(data, answers, strict=True)
-            ]
-
-        def serialize(self, data: Any) -> bytes:
-            encoded: bytes = data.SerializeToString()
-            return encoded
-
-    server: Any = Server()  # type: ignore[no-untyped-call]
-    server.append_worker(Plain, num=1, max_batch_size=BATCH_SIZE_MAX, max_wait_time=BATCH_WAIT_MS)
-    server.run()
-
-
-if __name__ == "__main__":
-    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -139,9 +140,13 @@ def twinrank(root: Path, front: str, workers: int = 1) -> Command:
 
 
 def other(kind: str, root: Path) -> Command:
-    """`naive` or `echo` of tests.benchmarks.other_servers."""
+    """`naive`, `echo` or `native_echo`. Raises PathMissing."""
     port = free_port()
     arguments = [sys.executable, "-m", "tests.benchmarks.other_servers", kind, "--root", str(root), "--port", str(port)]
+    if kind == "native_echo":
+        if importlib.util.find_spec("pygrpc_native") is None:
+            raise PathMissing("pygrpc-native is not installed")
+        arguments = [sys.executable, "-m", "tests.benchmarks.native_echo", "--port", str(port)]
     target = f"127.0.0.1:{port}"
 
     def ok_count() -> int:

@@ -19,7 +19,7 @@ AS_OF_S = 1_798_761_600
 DIMENSION = 64
 HISTORY_EVENTS = 50
 SPECTRUM_EXPONENT = 0.7
-WITHIN_SHARE = 0.24
+WITHIN_SHARE = 0.31
 """How much of an item's variance is its own; the rest is its cluster's."""
 ITEMS_PER_CLUSTER = 200
 CLUSTER_ZIPF, ITEM_ZIPF = 0.6, 0.8
