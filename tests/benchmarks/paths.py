@@ -110,7 +110,7 @@ async def _served(path: str, shop: Shop, seconds: float) -> dict[str, float]:
     command, transport, counted = _command(path, shop), _transport(path, shop), Counted()
     with ServerProcess(command, log_path(shop.workload, path)) as server:
         started = time.monotonic()
-        await _until_ready(server, transport, counted)
+        await until_ready(server, transport, counted)
         ready_s = time.monotonic() - started
         await closed_loop(transport, WARM_UP_S, counted)
         before, cpu_before = counted.requests, server.cpu_s()
@@ -135,7 +135,8 @@ async def _served(path: str, shop: Shop, seconds: float) -> dict[str, float]:
     return cell
 
 
-async def _until_ready(server: ServerProcess, transport: Transport, counted: Counted) -> None:
+async def until_ready(server: ServerProcess, transport: Transport, counted: Counted) -> None:
+    """Waits for the first good answer, and counts it. Raises PathMissing when none comes."""
     until = time.monotonic() + READY_TIMEOUT_S
     while True:
         server.check()

@@ -20,6 +20,7 @@ from index.item_ids import ItemIds
 from tests.benchmarks.paths import PATHS, Shop, in_process, measure
 from tests.benchmarks.processes import LOAD_CORE, PathMissing
 from tests.benchmarks.synthetic_generation import REPORT_FILE, ensure_generation
+from tests.benchmarks.workers import measure_workers
 from tests.benchmarks.workloads import BENCH_DIR, DEMO, DEMO_ROOT, SYNTHETIC
 
 CELLS_DIR = BENCH_DIR / "cells"
@@ -108,6 +109,10 @@ def _once(shop: Shop, console: Console) -> None:
     if report.exists():
         facts |= {"synthetic": json.loads(report.read_text())}
     facts |= in_process("overlap", shop, 1.0)
+    try:
+        facts |= measure_workers(shop)
+    except PathMissing as error:
+        console.print(f"{shop.workload} workers: skipped: {error}")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(facts, indent=1))
     console.print(f"{shop.workload}: {facts}")
@@ -123,6 +128,8 @@ def summary() -> dict[str, dict[str, Any]]:
             cells = [json.loads(file.read_text()) for file in sorted(directory.glob(f"{path}-?.json"))]
             if cells:
                 result[directory.name][path] = _medians(cells)
+                if path == "grpcio_unary" and "pss_mb" in cells[0]:
+                    result[directory.name].setdefault("pss_mb_one", result[directory.name][path]["pss_mb"])
     return result
 
 
