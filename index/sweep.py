@@ -6,6 +6,8 @@ itself once the index lies in a file: nothing for kinds that FAISS maps, the who
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +32,17 @@ NSG_ITEMS_MAX = 50_000
 """NSG begins with the exact neighbours of every item, which takes minutes beyond this."""
 BATCH_SIZE = 16
 _REFINE_FACTORS = (2.0, 4.0, 8.0)
+
+_OPEN_AND_WEIGH = """
+import sys, faiss
+def anonymous_kb():
+    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+before = anonymous_kb()
+index = faiss.read_index(sys.argv[1], faiss.IO_FLAG_MMAP_IFC)
+print((anonymous_kb() - before) / 1024)
+"""
+"""In a process of its own: this one would find room in what it has freed."""
 
 Vectors = npt.NDArray[np.float32]
 
@@ -148,21 +161,13 @@ def _build(kind: _Kind, vectors: Vectors, config: IndexConfig) -> Any:
 
 
 def _private_mb(index: Any) -> float:
-    """0 for an index whose codes FAISS maps from a file, the whole file's size for any other."""
+    """MB that a fresh process allocates to open the index from a file: about 0 for a kind that FAISS maps."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "index"
         faiss.write_index(index, str(path))
-        before = _anonymous_mb()
-        mapped = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        after = _anonymous_mb()
-        del mapped
-    return max(0.0, after - before)
-
-
-def _anonymous_mb() -> float:
-    text = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8")
-    [line] = [line for line in text.splitlines() if line.startswith("Anonymous:")]
-    return int(line.split()[1]) / 1024
+        program = [sys.executable, "-c", _OPEN_AND_WEIGH, str(path)]
+        weighed = subprocess.run(program, check=True, capture_output=True, text=True)  # noqa: S603 - nothing of it is foreign
+    return max(0.0, float(weighed.stdout))
 
 
 def _point(
