@@ -5,13 +5,18 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test lint types imports generated unit clean
+# `make bench` measures all paths on the demo's shop and on a synthetic one of 1,000,000 items, and goes on where it was
+# interrupted; BENCH='--workload W0 --path engine' measures less.
+.PHONY: demo serve bench test lint types imports generated unit clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m client.demo
 
 serve: $(VENV)/installed
 	$(BIN)/python -m server --config server/demo.toml
+
+bench: $(VENV)/installed
+	$(BIN)/python -m tests.benchmarks.serving $(BENCH)
 
 test: $(VENV)/installed lint types imports generated unit
 

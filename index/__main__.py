@@ -1,4 +1,4 @@
-"""`python -m index COMMAND`: rebuild, list, verify, activate and roll back generations."""
+"""`python -m index COMMAND`: rebuild, tune, list, verify, activate and roll back generations."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from index.commands.activate import activate
 from index.commands.list import list_
 from index.commands.rebuild import rebuild
 from index.commands.rollback import rollback
+from index.commands.tune import tune
 from index.commands.verify import verify
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command("rebuild")(rebuild)
+app.command("tune")(tune)
 app.command("list")(list_)
 app.command("verify")(verify)
 app.command("activate")(activate)

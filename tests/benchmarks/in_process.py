@@ -1,0 +1,123 @@
+"""The engine and the plain pipeline with no network, in batches: a process of its own, which prints one JSON line.
+
+`python -m tests.benchmarks.in_process engine|plain|overlap --root … --users … --as-of … [--seconds …]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import itertools
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from index.generation import open_generation
+from index.generation.pointer import current_id
+from server.config import ServerConfig
+from server.domain import RecommendAnswer, RecommendQuery, RepeatPolicy, Shopper
+from server.engine import Engine
+from server.model import load_engine
+from tests.benchmarks.plain import PlainPipeline
+
+BATCH_SIZE = 32
+PAGE_SIZE = 20
+WARM_UP_S = 1.0
+OVERLAP_USERS = 1_024
+
+
+def open_engine(root: Path) -> Engine:
+    """The engine over the current generation, as the server loads it."""
+    generation_id = current_id(root)
+    assert generation_id is not None, f"no generation at {root}"
+    return load_engine(open_generation(root, generation_id), ServerConfig().placements)
+
+
+def ask_engine(engine: Engine, as_of_s: float) -> Callable[[Sequence[str]], list[list[str]]]:
+    """Domain requests in, item ids out."""
+
+    def ask(user_ids: Sequence[str]) -> list[list[str]]:
+        queries = [
+            RecommendQuery("home", Shopper(user_id=user_id), as_of_s, PAGE_SIZE, RepeatPolicy.ALLOW)
+            for user_id in user_ids
+        ]
+        answers, _ = engine.answer(queries)
+        return [answer.item_ids for answer in answers if isinstance(answer, RecommendAnswer)]
+
+    return ask
+
+
+def ask_plain(pipeline: PlainPipeline, as_of_s: float) -> Callable[[Sequence[str]], list[list[str]]]:
+    """The same of the plain pipeline."""
+    return lambda user_ids: [
+        found.item_ids for found in pipeline.answer(user_ids, [as_of_s] * len(user_ids), PAGE_SIZE)
+    ]
+
+
+def measure(
+    ask: Callable[[Sequence[str]], list[list[str]]], user_ids: Sequence[str], seconds: float
+) -> dict[str, float]:
+    """CPU and time of batches, one after the other; a latency is that of a whole batch."""
+    batches = itertools.cycle(
+        [user_ids[start : start + BATCH_SIZE] for start in range(0, len(user_ids) - BATCH_SIZE + 1, BATCH_SIZE)]
+    )
+    until = time.perf_counter() + WARM_UP_S
+    while time.perf_counter() < until:
+        ask(next(batches))
+    gc.collect()
+    gc.freeze()
+    latencies_ms = []
+    began, cpu = time.perf_counter(), time.process_time()
+    while time.perf_counter() < began + seconds:
+        started = time.perf_counter()
+        answered = ask(next(batches))
+        latencies_ms.append((time.perf_counter() - started) * 1e3)
+        assert len(answered) == BATCH_SIZE
+    count, elapsed_s, cpu_s = len(latencies_ms) * BATCH_SIZE, time.perf_counter() - began, time.process_time() - cpu
+    return {
+        "rps": count / elapsed_s,
+        "cpu_us": cpu_s * 1e6 / count,
+        "core_share": cpu_s / elapsed_s,
+        "p50_ms": float(np.percentile(latencies_ms, 50)),
+        "p99_ms": float(np.percentile(latencies_ms, 99)),
+        "count": count,
+    }
+
+
+def overlap(root: Path, user_ids: Sequence[str], as_of_s: float) -> dict[str, float]:
+    """Mean share of the plain pipeline's 20 items that the engine's list holds, too."""
+    engine, plain = ask_engine(open_engine(root), as_of_s), ask_plain(PlainPipeline.open(root), as_of_s)
+    shares = []
+    for start in range(0, min(OVERLAP_USERS, len(user_ids)), BATCH_SIZE):
+        part = user_ids[start : start + BATCH_SIZE]
+        for ours, theirs in zip(engine(part), plain(part), strict=True):
+            shares.append(len(set(ours) & set(theirs)) / len(theirs))
+    return {"overlap_at_20": float(np.mean(shares))}
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["engine", "plain", "overlap"])
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--users", type=Path, required=True)
+    parser.add_argument("--as-of", type=float, required=True)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    arguments = parser.parse_args()
+    user_ids = arguments.users.read_text().split()
+    if arguments.what == "overlap":
+        print(json.dumps(overlap(arguments.root, user_ids, arguments.as_of)))
+        return
+    ask = (
+        ask_engine(open_engine(arguments.root), arguments.as_of)
+        if arguments.what == "engine"
+        else ask_plain(PlainPipeline.open(arguments.root), arguments.as_of)
+    )
+    print(json.dumps(measure(ask, user_ids, arguments.seconds)))
+
+
+if __name__ == "__main__":
+    main()

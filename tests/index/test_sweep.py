@@ -1,0 +1,52 @@
+"""The sweep of index kinds: what it measures, what lies on the frontier, what it chooses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index import sweep as module
+from index.commands.tune import _write
+from index.config import IndexConfig, IndexKind
+from index.sweep import Point, choose, frontier, sweep
+
+
+def point(name: str, recall: float, batch_us: float, kind: IndexKind | None = IndexKind.IVF_SQ8) -> Point:
+    return Point(name, kind, 8, recall, 2 * batch_us, batch_us, private_mb=0.0, build_s=0.0)
+
+
+def test_every_kind_is_measured_and_more_effort_finds_no_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TIMED_S", 0.001)
+    vectors = np.random.default_rng(1).standard_normal((2_500, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    points = list(sweep(vectors, vectors[:32], IndexConfig(recall_k=20, list_count=16), lambda _: None))
+    names = {found.name for found in points}
+    assert {"exact", "IVF,SQ8", "IVF,Flat", "HNSW,SQ8", "HNSW,Flat", "NSG"} < names
+    assert any(name.startswith("PQ fast-scan") for name in names)
+    flat = [found.recall for found in points if found.name == "IVF,Flat"]
+    assert flat == sorted(flat)
+    assert flat[-1] == pytest.approx(1.0)  # all 16 lists are looked into
+    assert all(found.single_us > 0 for found in points)
+
+
+def test_a_point_that_another_beats_in_both_is_not_on_the_frontier() -> None:
+    slow, fast, best = point("slow", 0.90, 50), point("fast", 0.92, 20), point("best", 0.99, 60)
+    assert frontier([slow, best, fast]) == [fast, best]
+
+
+def test_the_choice_is_the_fastest_that_is_served_and_reaches_the_recall() -> None:
+    exact, unserved = point("exact", 1.0, 100, IndexKind.EXACT), point("NSG", 0.99, 10, None)
+    enough, little = point("ivf", 0.96, 40), point("ivf", 0.90, 20)
+    assert choose([exact, unserved, enough, little], 0.95) is enough
+    assert choose([little, unserved], 0.95) is None
+
+
+def test_the_choice_is_written_and_the_rest_of_the_config_stays(tmp_path: Path) -> None:
+    config = tmp_path / "shop.toml"
+    config.write_text('# ours\n[shop]\nname = "s" # short\n\n[index]\nkind = "hnsw_sq8"\nsearch_effort = 64\n')
+    _write(config, point("IVF,SQ8", 0.96, 40), list_count=1024)
+    assert config.read_text() == (
+        '# ours\n[shop]\nname = "s" # short\n\n[index]\nkind = "ivf_sq8"\nlist_count = 1024\nprobe_count = 8\n'
+    )
