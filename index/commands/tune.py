@@ -23,7 +23,7 @@ from index.generation.pointer import current_id
 from index.sweep import BATCH_SIZE, Point, choose, frontier, sweep
 
 if TYPE_CHECKING:
-    from server.model import ServingModel
+    from server.serving_model import ServingModel
 
 PLOT_FILE = "index_tuning.png"
 
