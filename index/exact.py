@@ -5,7 +5,7 @@ query are split into W ≥ k groups and each group's maximum is taken. Let t be 
 score t or more (those maxima), so the k best all do: they are among the items ≥ t, which are few.
 
 The vectors are held transposed, (D, n): B small queries against it run in half the time of (n, D).
-24,000 × 64, k = 200, memory-mapped, one thread, µs a query: 136 alone, 75 in a batch of 32; faiss.IndexFlatIP 191, 176.
+docs/decisions/0009 compares it with faiss.IndexFlatIP.
 
 The threads are those of numpy's BLAS (`OPENBLAS_NUM_THREADS`, read when numpy is imported), not those of FAISS.
 """

@@ -251,6 +251,11 @@ class MicroBatcher:
             outcomes: list[_Outcome] = []
             timings = _NO_TIMINGS
             for entry in entries:
+                if entry.waiter.done():
+                    continue
+                if entry.deadline_s <= time.monotonic():
+                    outcomes.append((entry, DeadlinePassed("the engine could begin")))
+                    continue
                 alone, timings = self._answer([entry], began_at_s)
                 outcomes += alone
             return outcomes, timings

@@ -184,7 +184,7 @@ class Engine:
         ]
 
     def _score(self, queries: Sequence[ScoreQuery], placement: str, watch: Stopwatch) -> list[ScoreAnswer]:
-        """The scores that Recommend would give; an item that no source brings is ranked all the same."""
+        """Recommend's scores, bought items allowed and nothing excluded; items that no source brings are ranked too."""
         readied, embedded = self._embed(queries, placement, watch)
         exclusions = self._exclusions(readied, np.zeros(len(queries), np.bool_))
         brought = self._retrieve(readied, embedded, exclusions, placement, watch)

@@ -42,7 +42,11 @@ def _plan(placement: PlacementConfig, trained: CandidateSettings) -> Plan:
     return Plan(
         placement.context_items,
         _filling_a_page(CandidateSettings(**{**chosen, **placement.candidates}), placement.page_size_max, sources),
-        _filling_a_page(trained, placement.page_size_max, ["two_tower", "popular"]),
+        _filling_a_page(
+            CandidateSettings(**{**trained.model_dump(), **placement.candidates}),
+            placement.page_size_max,
+            ["two_tower", "popular"],
+        ),
     )
 
 

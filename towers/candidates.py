@@ -135,12 +135,20 @@ def _first_allowed(rows: Int32Array, k: int, exclusions: Exclusions) -> Int32Arr
 
 
 def _nearest(vectors: FloatArray, k: int, retriever: Retriever, exclusions: Exclusions) -> Int32Array:
-    """Deepens the search by what each request excludes, so that k items are left wherever so many exist."""
+    """Deepens the search by what each request excludes, so that k items are left wherever so many exist.
+
+    Requests of one depth are searched together, and a depth depends on its request alone: a heavy shopper neither slows
+    the others of the batch nor, where an approximate index looks further for a larger k, changes their answers.
+    """
     if k == 0 or len(vectors) == 0:
         return np.full((len(vectors), 0), -1, np.int32)
-    depth = k + min(int(exclusions.count.max(initial=0)), EXCLUDED_EXTRA_MAX)
-    _, rows = retriever.search(vectors, depth)
-    return _first_allowed(rows.astype(np.int32), k, exclusions)
+    wanted = k + np.minimum(exclusions.count, EXCLUDED_EXTRA_MAX)
+    depths = np.where(wanted > k, 2 ** np.ceil(np.log2(wanted)).astype(np.int64), k)  # few depths, so few searches
+    rows = np.full((len(vectors), int(depths.max())), -1, np.int32)
+    for depth in np.unique(depths).tolist():
+        chosen = np.flatnonzero(depths == depth)
+        _, rows[chosen, :depth] = retriever.search(vectors[chosen], depth)
+    return _first_allowed(rows, k, exclusions)
 
 
 def _buy_again(purchases: Purchases, items: ItemTable, k: int, exclusions: Exclusions) -> Int32Array:

@@ -20,7 +20,9 @@ class FeatureSettings(_Section):
 
     sequence_events_max: int = Field(default=50, ge=1, le=1_000, description="Newest events that the user tower reads.")
     history_events_max: int = Field(
-        default=8_192, ge=1, description="Newest events of a user that user × item features read; bounds the work."
+        default=8_192,
+        ge=1,
+        description="Newest target events, and newest others, that features read of a user.",
     )
     affinity_attributes: tuple[str, ...] = Field(
         default=(), description="Categorical item attributes whose share in the user's purchases is a ranker feature."

@@ -80,7 +80,7 @@ def publish(
     from server.fitness import CATALOGUE_FILE, ITEM_IDS_FILE, USER_IDS_FILE
     from server.golden import GOLDEN_FILE, write_golden
     from server.model import open_serving_model
-    from towers.schema import ConfigError
+    from towers.schema import ConfigError, DatasetError
     from towers.snapshot import ITEMS_FILE, USERS_FILE
 
     started = time.monotonic()
@@ -92,6 +92,11 @@ def publish(
     end = shop.training.train_end
     until_s = int(end.timestamp()) if end is not None else dataset.meta.last_time_s + 1
     snapshot, order, queries = _snapshot(dataset, model, until_s)
+    if snapshot.retrievable_count == 0:
+        raise DatasetError(
+            f"no item may be recommended: none was bought by training.item_users_min = "
+            f"{model.settings.training.item_users_min} users before training.train_end; lower one or move the other"
+        )
     say(f"{len(order):,} items embedded, {snapshot.retrievable_count:,} of them retrievable")
     searcher, report = build_searcher(snapshot.items.vectors[: snapshot.retrievable_count], index_config, queries)
     say(f"index {report.kind}: recall@{report.recall_k} {report.recall:.4f}")

@@ -94,7 +94,11 @@ class Pool:
         for old in self._in_state(WorkerState.LISTENING):
             if self.draining:
                 return
-            new = await self._start_one()
+            try:
+                new = await self._start_one()
+            except (OSError, EOFError) as error:
+                _LOGGER.error("rolling restart given up: no worker can be started", reason=str(error))
+                return
             while new.state is WorkerState.STARTING:
                 await self._changed.wait()
             if old not in self.workers:  # in the meantime, and replaced already
@@ -233,6 +237,9 @@ class Pool:
             replaced_in_s=delay_s,
             crash_count=self.crash_count,
         )
+        staying = sum(not other.leaving for other in self.workers)
+        if staying >= self.count:  # the newcomer of a rolling restart: the one that it was to replace still works
+            return
         self._replace(delay_s)
 
     async def _watch(self) -> None:

@@ -142,11 +142,11 @@ def test_no_source_and_no_request_are_no_candidates() -> None:
 
 
 def test_shoppers_who_exclude_more_than_the_search_is_deepened_for_get_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "EXCLUDED_EXTRA_MAX", 1)
+    monkeypatch.setattr(module, "EXCLUDED_EXTRA_MAX", 0)
     excluded = [(0, 6), (0, 5), (1, 6)]
     assert found(find(settings_of(two_tower=2), [1.0, 1.0], purchases_of([], []), excluded)) == [
-        {4: TWO_TOWER},
-        {5: TWO_TOWER, 4: TWO_TOWER},
+        {},
+        {5: TWO_TOWER},
     ]
 
 

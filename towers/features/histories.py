@@ -84,6 +84,18 @@ class HistoryBatch:
             as_of_s=self.as_of_s,
         )
 
+    def last_of_each_kind(self, event_count_max: int) -> HistoryBatch:
+        """At most so many newest target events and so many newest others: many views never push a purchase out."""
+        counts = np.diff(self.offsets)
+        if counts.size == 0 or counts.max() <= event_count_max:
+            return self
+        kept = np.zeros(len(self.item_row), np.bool_)
+        for kind in (self.is_target, ~self.is_target):
+            running = np.concatenate([[0], np.cumsum(kind)])
+            from_end = np.repeat(running[self.offsets[1:]], counts) - running[:-1]
+            kept |= kind & (from_end <= event_count_max)
+        return self.keep(kept)
+
     def last(self, event_count_max: int) -> HistoryBatch:
         """The same requests with at most their `event_count_max` newest events."""
         counts = np.diff(self.offsets)
@@ -156,7 +168,8 @@ class Histories:
         Args:
             user_rows: (B,) rows of the log; -1 for a user that it does not know.
             as_of_s: (B,) only logged events strictly before it are seen.
-            event_count_max: how many of the newest events are kept for each request, extra events included.
+            event_count_max: how many of the newest target events, and of the newest others, are kept for each request,
+                extra events included.
             extra: for each request the events that came with it, or None.
         """
         known = np.maximum(user_rows, 0)
@@ -168,7 +181,7 @@ class Histories:
             logged = logged.keep(seen)
         if extra is not None and any(events is not None for events in extra):
             logged = _merge(logged, extra)
-        return logged.last(event_count_max)
+        return logged.last_of_each_kind(event_count_max)
 
 
 def _merge(logged: HistoryBatch, extra: Sequence[ExtraEvents | None]) -> HistoryBatch:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from towers.features.histories import FloatArray, HistoryBatch, Int64Array
+from towers.features.purchases import NEVER_DAYS
 
 REQUEST_FEATURES = (
     "log_events",
@@ -24,7 +25,6 @@ REQUEST_FEATURES = (
     "weekday_sin",
     "weekday_cos",
 )
-NEVER_DAYS = 365.0
 GAP_BUCKETS = 16
 _DAY_S = 86_400
 _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0

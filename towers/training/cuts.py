@@ -6,7 +6,7 @@ Candidates are what retrieval really returns for that moment, so the negatives a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,17 @@ class CutExamples:
     candidate_item: Int32Array
     pair: FloatArray
     label: BoolArray
+
+    def of_users(self, parity: int) -> CutExamples:
+        """The candidates of every other user: those at even (0) or odd (1) places of `user_row`."""
+        chosen = self.candidate_user % 2 == parity
+        return replace(
+            self,
+            candidate_user=self.candidate_user[chosen],
+            candidate_item=self.candidate_item[chosen],
+            pair=self.pair[chosen],
+            label=self.label[chosen],
+        )
 
 
 def shoppers_at(

@@ -68,14 +68,13 @@ class TrainingRun:
 
     def __post_init__(self) -> None:
         self.device = choose_device(self.settings.training.device)
+        self._fingerprint = _fingerprint(self.dataset, self.settings)
         if self.settings.training.threads:
             torch.set_num_threads(self.settings.training.threads)
 
     def _checkpoint(self, phase: str, model: str) -> Checkpoint:
         """A checkpoint of other data or settings is not resumed."""
-        meta = self.dataset.meta.model_dump_json()
-        fingerprint = hashlib.sha256((meta + self.settings.model_dump_json()).encode()).hexdigest()[:16]
-        return Checkpoint(self.directory / "checkpoints" / f"{phase}-{model}.safetensors", fingerprint)
+        return Checkpoint(self.directory / "checkpoints" / f"{phase}-{model}.safetensors", self._fingerprint)
 
     def train_end_s(self) -> int:
         """Where learning ends, epoch seconds."""
@@ -231,7 +230,8 @@ class TrainingRun:
         }
         if held_out is None:
             return metrics
-        slope, offset = calibrate(ranker, held_out, self.device)
+        fitted, judged = (held_out.of_users(parity) for parity in (0, 1))  # calibrated on one half, judged on the other
+        slope, offset = calibrate(ranker, fitted, self.device)
         logit = ranker_logits(ranker, held_out, self.device)
         never = ~_bought_before(data, held_out, cut_s)
         metrics["validation"] = {
@@ -239,7 +239,7 @@ class TrainingRun:
             "ndcg@20_of_candidates": candidate_ndcg(held_out, logit),
             "ndcg@20_of_new_candidates": candidate_ndcg(held_out, logit, never),
             "calibration": [slope, offset],
-            **_ranker_quality(logit, held_out),
+            **_ranker_quality(ranker_logits(ranker, judged, self.device), judged),
         }
         for key, value in metrics["validation"].items():
             self.say(f"validation {key}: {value if isinstance(value, list) else round(value, 4)}")
@@ -250,6 +250,19 @@ def _finite(metrics: dict[str, Any]) -> dict[str, Any]:
     """The metrics as JSON can hold them: a figure that could not be measured becomes None."""
     finite: dict[str, Any] = json.loads(json.dumps(metrics), parse_constant=lambda _: None)
     return finite
+
+
+def _fingerprint(dataset: Dataset, settings: LearningSettings) -> str:
+    """16 hex digits over settings and data, every row of it."""
+    digest = hashlib.sha256((settings.model_dump_json() + dataset.meta.model_dump_json()).encode())
+    for table in (dataset.items, dataset.users):
+        digest.update(table.hash_rows(seed=0).to_numpy().tobytes())
+    events = dataset.events
+    for column in (events.user_row, events.item_row, events.event_type, events.time_s):
+        digest.update(np.ascontiguousarray(column).data)
+    for values in events.context.values():
+        digest.update("\0".join(values.tolist()).encode())
+    return digest.hexdigest()[:16]
 
 
 def choose_device(wanted: str) -> torch.device:

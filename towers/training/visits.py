@@ -40,10 +40,10 @@ class Visits:
         return np.flatnonzero((self.time_s >= begin_s) & (self.time_s < end_s))
 
     def histories(self, data: LearningData, chosen: Int64Array, event_count_max: int) -> HistoryBatch:
-        """What each chosen visit (B,) saw before it began, its newest `event_count_max` events."""
-        start = self.start[chosen]
-        begin = np.maximum(data.histories.offsets[self.user_row[chosen]], start - event_count_max)
-        return data.histories.spans(begin, start, self.time_s[chosen])
+        """What each chosen visit (B,) saw before it began, bounded as `Histories.batch` bounds it."""
+        begin = data.histories.offsets[self.user_row[chosen]]
+        seen = data.histories.spans(begin, self.start[chosen], self.time_s[chosen])
+        return seen.last_of_each_kind(event_count_max)
 
     def all_targets(self, chosen: Int64Array) -> tuple[Int64Array, Int32Array]:
         """Every target of the chosen visits (B,): (place in `chosen`, item row), both (n,)."""

@@ -62,7 +62,7 @@ def test_the_history_of_a_visit_ends_strictly_before_it() -> None:
     histories = visits.histories(SHOP, np.arange(5), event_count_max=2)
     assert [part.tolist() for part in np.split(histories.item_row, histories.offsets[1:-1])] == [
         [1],
-        [1, 2],  # the two newest of the five before
+        [1, 3, 1, 2],  # the two newest purchases and the two newest other events of the five before
         [],
         [1],
         [1, 4],
