@@ -132,7 +132,6 @@ class Engine:
             np.concatenate([readied.excluded_request, bought.request[hidden]]),
             np.concatenate([readied.excluded_row, bought.item_row[hidden]]),
             len(hides_bought),
-            len(self._serving.item_ids),
         )
 
     def _lists(
@@ -171,16 +170,16 @@ class Engine:
         purchases = embedded.shoppers.purchases
         asked = np.full((len(embedded.vectors), len(rows)), 0, np.int32)
         asked[place] = rows
-        group, found = (part[place] for part in purchases.groups.find(asked))
+        group = purchases.groups.find(asked)[place]
         similarity = self._serving.snapshot.items.vectors[rows] @ embedded.vectors[place]
         return [
             ItemExplanation(
                 sources=_SOURCES[bits],
                 similarity=float(cosine),
-                times_bought=float(purchases.times[index]) if bought else 0.0,
-                days_since_bought=float(purchases.days_since[index]) if bought else -1.0,
+                times_bought=float(purchases.times[index]) if index >= 0 else 0.0,
+                days_since_bought=float(purchases.days_since[index]) if index >= 0 else -1.0,
             )
-            for bits, cosine, index, bought in zip(sources.tolist(), similarity, group, found, strict=True)
+            for bits, cosine, index in zip(sources.tolist(), similarity, group.tolist(), strict=True)
         ]
 
     def _score(self, queries: Sequence[ScoreQuery], placement: str, watch: Stopwatch) -> list[ScoreAnswer]:

@@ -80,7 +80,6 @@ class ShopperReader:
                 np.where(known, users.bucket[np.maximum(user_row, 0)], 0).astype(np.int32),
                 np.where(known[:, None], users.attribute[np.maximum(user_row, 0)], 0).astype(np.int32),
                 self._context(shoppers),
-                len(serving.item_ids),
             ),
             seeds=_padded(used),
             excluded_request=np.repeat(

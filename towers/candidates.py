@@ -6,19 +6,22 @@ function finds candidates for the ranker's training and for serving, so the rank
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from towers.compiled import kernel
 from towers.features.histories import BoolArray, FloatArray, Int32Array, Int64Array
-from towers.features.purchases import Purchases
+from towers.features.purchases import Purchases, find_row
 from towers.settings import CandidateSettings
 
 TWO_TOWER, BUY_AGAIN, POPULAR, SIMILAR = 1, 2, 4, 8
 SOURCE_BITS = (TWO_TOWER, BUY_AGAIN, POPULAR, SIMILAR)
+_SOURCE_BIT_COUNT = 4
+_SOURCE_MASK = (1 << _SOURCE_BIT_COUNT) - 1
+_NOTHING = np.full((0, 0), -1, np.int64)
 
 
 class Retriever(Protocol):
@@ -36,16 +39,24 @@ class ItemTable:
     Attributes:
         vectors: (n, D) float32 unit vectors.
         statistics: (n, S) float32, as `ItemStatistics.values`.
-        affinity: value codes (n,) of each affinity attribute.
+        affinity: (n, A) value codes of the affinity attributes, in the order of the settings.
+        affinity_counts: (A,) int64, codes of attribute a are below affinity_counts[a].
         popular: (m,) retrievable rows, most popular first.
         retrievable: (n,) whether an item may be recommended.
     """
 
     vectors: FloatArray
     statistics: FloatArray
-    affinity: Mapping[str, Int32Array]
+    affinity: Int32Array
+    affinity_counts: Int64Array
     popular: Int32Array
     retrievable: BoolArray
+
+
+def code_counts(codes: Int32Array) -> Int64Array:
+    """(A,) one above the highest code of each column of (n, A)."""
+    counts: Int64Array = codes.max(axis=0, initial=0).astype(np.int64) + 1
+    return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +64,25 @@ class Exclusions:
     """What may not be shown, for B requests.
 
     Attributes:
-        key: sorted unique request · item_count + row.
-        count: (B,) how many rows each request excludes.
-        item_count: the factor in `key`.
+        offsets: (B + 1,) where each request's rows begin. rows: ascending within a request, each once.
     """
 
-    key: Int64Array
-    count: Int64Array
-    item_count: int
+    offsets: Int64Array
+    rows: Int32Array
 
     @classmethod
-    def of(cls, request: Int64Array, row: NDArray[np.integer], request_count: int, item_count: int) -> Exclusions:
+    def of(cls, request: Int64Array, row: NDArray[np.integer], request_count: int) -> Exclusions:
         """From pairs (request, row), in any order, repeats allowed."""
-        key = np.unique(request * item_count + row)
-        return cls(key, np.bincount(key // item_count, minlength=request_count), item_count)
+        if len(row) == 0:
+            return cls(np.zeros(request_count + 1, np.int64), np.zeros(0, np.int32))
+        pairs = np.unique(np.stack([request, row.astype(np.int64)], axis=1), axis=0)
+        offsets = np.searchsorted(pairs[:, 0], np.arange(request_count + 1))
+        return cls(offsets.astype(np.int64), pairs[:, 1].astype(np.int32))
 
-    def hit(self, rows: NDArray[np.integer]) -> BoolArray:
-        """(B, K) whether each row is excluded for its request; -1 pads are not."""
-        if len(self.key) == 0:
-            return np.zeros(rows.shape, np.bool_)
-        key = np.arange(len(rows), dtype=np.int64)[:, None] * self.item_count + rows
-        place = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
-        excluded: BoolArray = (self.key[place] == key) & (rows >= 0)
-        return excluded
+    @property
+    def count(self) -> Int64Array:
+        """(B,) how many rows each request excludes."""
+        return np.diff(self.offsets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,85 +122,128 @@ def find_candidates(
         exclusions: what may not be shown.
         seeds: (B, S) rows of the context items, -1 pads; None when no request has any.
     """
-    found = [(TWO_TOWER, _nearest(user_vectors, settings.two_tower, retriever, exclusions))]
-    found.append((BUY_AGAIN, _buy_again(purchases, items, settings.buy_again, exclusions)))
-    found.append((POPULAR, _popular(len(user_vectors), items, settings.popular, exclusions)))
+    excluded = (exclusions.offsets, exclusions.rows)
+    groups = purchases.groups
+    near = _nearest(user_vectors, settings.two_tower, retriever, exclusions)
+    bought = _buy_again(
+        groups.offsets, groups.item_row, purchases.decayed_slow, items.retrievable, *excluded, settings.buy_again
+    )
+    similar, k = _NOTHING, 0
     if seeds is not None and settings.similar:
-        found.append((SIMILAR, _similar(seeds, items, settings.similar, retriever, exclusions)))
-    return _merge(found)
+        similar, k = _similar(seeds, items, settings.similar, retriever, exclusions), settings.similar
+    popular = items.popular[: settings.popular + int(exclusions.count.max(initial=0))]
+    rows, sources, width = _merge(
+        near, settings.two_tower, bought, popular, settings.popular, similar, k, *excluded, len(user_vectors)
+    )
+    return Candidates(np.ascontiguousarray(rows[:, :width]), np.ascontiguousarray(sources[:, :width]))
 
 
-def _first_allowed(rows: Int32Array, k: int, exclusions: Exclusions) -> Int32Array:
-    """(B, L) best first → the first k of each that are not excluded, -1 pads."""
-    allowed = (rows >= 0) & ~exclusions.hit(rows)
-    place = np.cumsum(allowed, axis=1) - 1
-    taken = allowed & (place < k)
-    out = np.full((len(rows), k), -1, np.int32)
-    request, column = np.nonzero(taken)
-    out[request, place[request, column]] = rows[request, column]
-    return out
-
-
-def _nearest(vectors: FloatArray, k: int, retriever: Retriever, exclusions: Exclusions) -> Int32Array:
-    """Deepens the search by what each request excludes, so that k items are left wherever so many exist.
+def _nearest(vectors: FloatArray, k: int, retriever: Retriever, exclusions: Exclusions) -> Int64Array:
+    """(B, depth) nearest items, best first: deepened by what each request excludes, so that k are left where there are.
 
     Requests of one depth are searched together, and a depth depends on its request alone: a heavy shopper neither slows
     the others of the batch nor, where an approximate index looks further for a larger k, changes their answers.
     """
     if k == 0 or len(vectors) == 0:
-        return np.full((len(vectors), 0), -1, np.int32)
+        return np.full((len(vectors), 0), -1, np.int64)
+    if len(exclusions.rows) == 0:
+        return retriever.search(vectors, k)[1]
     wanted = k + np.minimum(exclusions.count, EXCLUDED_EXTRA_MAX)
     depths = np.where(wanted > k, 2 ** np.ceil(np.log2(wanted)).astype(np.int64), k)  # few depths, so few searches
-    rows = np.full((len(vectors), int(depths.max())), -1, np.int32)
+    rows = np.full((len(vectors), int(depths.max())), -1, np.int64)
     for depth in np.unique(depths).tolist():
         chosen = np.flatnonzero(depths == depth)
         _, rows[chosen, :depth] = retriever.search(vectors[chosen], depth)
-    return _first_allowed(rows, k, exclusions)
+    return rows
 
 
-def _buy_again(purchases: Purchases, items: ItemTable, k: int, exclusions: Exclusions) -> Int32Array:
-    """The k items of highest decayed frequency; equal ones by row."""
-    request_count, groups = len(purchases.total), purchases.groups
-    out = np.full((request_count, k), -1, np.int32)
-    item_row, request = groups.item_row, groups.request
-    allowed = items.retrievable[item_row] & ~np.isin(groups.key, exclusions.key)
-    item_row, request, weight = item_row[allowed], request[allowed], purchases.decayed_slow[allowed]
-    order = np.lexsort((-weight, request))
-    request, item_row = request[order], item_row[order]
-    begin = np.searchsorted(request, np.arange(request_count))
-    place = np.arange(len(request)) - begin[request]
-    kept = place < k
-    out[request[kept], place[kept]] = item_row[kept]
-    return out
-
-
-def _popular(request_count: int, items: ItemTable, k: int, exclusions: Exclusions) -> Int32Array:
-    depth = min(k + int(exclusions.count.max(initial=0)), len(items.popular))
-    return _first_allowed(np.broadcast_to(items.popular[:depth], (request_count, depth)), k, exclusions)
-
-
-def _similar(seeds: Int32Array, items: ItemTable, k: int, retriever: Retriever, exclusions: Exclusions) -> Int32Array:
+def _similar(seeds: Int32Array, items: ItemTable, k: int, retriever: Retriever, exclusions: Exclusions) -> Int64Array:
     """The nearest items to the mean of each request's seeds."""
     present = seeds >= 0
     mean = (items.vectors[np.maximum(seeds, 0)] * present[:, :, None]).sum(axis=1, dtype=np.float32)  # (B, D)
     near = _nearest(mean, k, retriever, exclusions)
-    return np.where(present.any(axis=1, keepdims=True), near, np.int32(-1))
+    return np.where(present.any(axis=1, keepdims=True), near, np.int64(-1))
 
 
-def _merge(found: list[tuple[int, Int32Array]]) -> Candidates:
-    rows = np.concatenate([part for _, part in found], axis=1)  # (B, L)
-    bits = np.concatenate([np.full(part.shape, bit, np.uint8) for bit, part in found], axis=1)
-    last = np.iinfo(np.int32).max
-    order = np.argsort(np.where(rows < 0, last, rows), axis=1, kind="stable")
-    rows = np.take_along_axis(rows, order, axis=1)
-    bits = np.take_along_axis(bits, order, axis=1)
-    for _ in range(len(found) - 1):  # an item stands at most once for each source: pass the bits to the left
-        same = (rows[:, 1:] == rows[:, :-1]) & (rows[:, 1:] >= 0)
-        bits[:, :-1] |= np.where(same, bits[:, 1:], 0).astype(np.uint8)
-    repeated = np.zeros(rows.shape, np.bool_)
-    repeated[:, 1:] = rows[:, 1:] == rows[:, :-1]
-    rows = np.where(repeated, -1, rows)
-    order = np.argsort(rows < 0, axis=1, kind="stable")  # pads to the end
-    width = int((rows >= 0).sum(axis=1).max(initial=0))
-    order = order[:, :width]
-    return Candidates(np.take_along_axis(rows, order, axis=1), np.take_along_axis(bits, order, axis=1))
+@kernel
+def _buy_again(
+    offsets: Int64Array,
+    item_row: Int32Array,
+    weight: FloatArray,
+    retrievable: BoolArray,
+    excluded_offsets: Int64Array,
+    excluded: Int32Array,
+    k: int,
+) -> Int32Array:
+    """(B, k) the k items of highest weight, -1 pads; of equal ones those of the lowest rows."""
+    request_count = len(offsets) - 1
+    out = np.full((request_count, k), -1, np.int32)
+    for request in range(request_count):
+        begin, end = offsets[request], offsets[request + 1]
+        hidden = (excluded_offsets[request], excluded_offsets[request + 1])
+        allowed = np.empty(end - begin, np.int64)
+        count = 0
+        for group in range(begin, end):
+            row = item_row[group]
+            if retrievable[row] and find_row(excluded, *hidden, row) < 0:
+                allowed[count] = group
+                count += 1
+        if count > k:
+            order = np.argsort(-weight[allowed[:count]], kind="mergesort")
+            allowed = allowed[order]
+        for place in range(min(count, k)):
+            out[request, place] = item_row[allowed[place]]
+    return out
+
+
+@kernel
+def _append(
+    keys: Int64Array, end: int, rows: NDArray[np.integer], k: int, source: int, excluded: Int32Array
+) -> int:
+    """Writes the first k rows that are not excluded into `keys[end:]`, each with its source; returns the new end."""
+    last = end + k
+    for row in rows:
+        if end == last:
+            break
+        if row >= 0 and (len(excluded) == 0 or find_row(excluded, 0, len(excluded), row) < 0):
+            keys[end] = (np.int64(row) << _SOURCE_BIT_COUNT) | source
+            end += 1
+    return end
+
+
+@kernel
+def _merge(
+    near: Int64Array,
+    near_count: int,
+    bought: Int32Array,
+    popular: Int32Array,
+    popular_count: int,
+    similar: Int64Array,
+    similar_count: int,
+    excluded_offsets: Int64Array,
+    excluded: Int32Array,
+    request_count: int,
+) -> tuple[Int32Array, NDArray[np.uint8], int]:
+    """The first allowed rows of each source, merged: rows and sources as in `Candidates`, wider than it, and its K."""
+    room = near_count + bought.shape[1] + popular_count + similar_count
+    rows = np.full((request_count, room), -1, np.int32)
+    sources = np.zeros((request_count, room), np.uint8)
+    keys = np.empty(room, np.int64)
+    width = 0
+    for request in range(request_count):
+        hidden = excluded[excluded_offsets[request] : excluded_offsets[request + 1]]
+        end = _append(keys, 0, near[request], near_count, TWO_TOWER, hidden)
+        end = _append(keys, end, bought[request], bought.shape[1], BUY_AGAIN, hidden)
+        end = _append(keys, end, popular, popular_count, POPULAR, hidden)
+        if similar_count:
+            end = _append(keys, end, similar[request], similar_count, SIMILAR, hidden)
+        keys[:end].sort()
+        filled = 0
+        for place in range(end):
+            row = keys[place] >> _SOURCE_BIT_COUNT
+            if filled == 0 or rows[request, filled - 1] != row:
+                rows[request, filled] = row
+                filled += 1
+            sources[request, filled - 1] |= np.uint8(keys[place] & _SOURCE_MASK)
+        width = max(width, filled)
+    return rows, sources, width

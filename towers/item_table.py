@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from towers.candidates import ItemTable
+from towers.candidates import ItemTable, code_counts
 from towers.features.histories import FloatArray
 from towers.features.item_statistics import item_statistics
 from towers.learning_data import LearningData, retrievable_items
@@ -21,8 +21,6 @@ def item_table(data: LearningData, vectors: FloatArray, settings: LearningSettin
     order = np.lexsort((-statistics.values[:, 0], -statistics.popularity))  # equal lately: more buyers ever first
     popular = order[retrievable[order]][:POPULAR_MAX].astype(np.int32)
     names = list(data.encoders.items.categorical)
-    affinity = {
-        name: np.ascontiguousarray(data.items.attribute_code[:, names.index(name)])
-        for name in settings.features.affinity_attributes
-    }
-    return ItemTable(vectors, statistics.values, affinity, popular, retrievable)
+    columns = [names.index(name) for name in settings.features.affinity_attributes]
+    affinity = np.ascontiguousarray(data.items.attribute_code[:, columns])  # (n, A)
+    return ItemTable(vectors, statistics.values, affinity, code_counts(affinity), popular, retrievable)

@@ -44,7 +44,7 @@ def rank_users(
         embedded = recommender.embed(shoppers_at(data, settings, users, asked.asked_at_s, context))
         bought = embedded.shoppers.purchases.groups
         hidden = slice(None) if asked.exclude_bought else slice(0)
-        exclusions = Exclusions.of(bought.request[hidden], bought.item_row[hidden], len(users), data.item_count)
+        exclusions = Exclusions.of(bought.request[hidden], bought.item_row[hidden], len(users))
         candidates = recommender.retrieve(embedded, settings.candidates, exclusions)
         scores = recommender.score(embedded, candidates, recommender.pair_inputs(embedded, candidates))
         rows, _, _ = top(candidates, scores, k)

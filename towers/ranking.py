@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from towers.candidates import SOURCE_BITS, Candidates, ItemTable
-from towers.features.histories import FloatArray, HistoryBatch
+from towers.compiled import reordered_kernel
+from towers.features.histories import FloatArray, HistoryBatch, Int32Array
 from towers.features.pairs import pair_feature_names, pair_features
 from towers.features.purchases import Purchases
 
 SOURCE_FEATURES = ("from_two_tower", "from_buy_again", "from_popular", "from_similar")
+_OWN_COUNT = 1 + len(SOURCE_FEATURES)
 
 
 def pair_input_names(attributes: Iterable[str]) -> tuple[str, ...]:
@@ -37,8 +40,27 @@ def pair_inputs(
     items: ItemTable,
 ) -> FloatArray:
     """(B, K, P): user × item features, retrieval score and sources of each candidate."""
-    features = pair_features(batch, purchases, candidates.rows, items.affinity)
-    vectors = items.vectors[np.maximum(candidates.rows, 0)]  # (B, K, D)
-    similarity = np.einsum("bkd,bd->bk", vectors, user_vectors)[:, :, None]
-    sources = (candidates.sources[:, :, None] & np.array(SOURCE_BITS, np.uint8)) > 0  # (B, K, 4)
-    return np.concatenate([features, similarity.astype(np.float32), sources.astype(np.float32)], axis=2)
+    rows = candidates.rows
+    out = pair_features(batch, purchases, rows, items.affinity, items.affinity_counts, further=_OWN_COUNT)
+    _write_own(rows, candidates.sources, user_vectors, items.vectors, out)
+    return out
+
+
+@reordered_kernel
+def _write_own(
+    rows: Int32Array, sources: NDArray[np.uint8], user_vectors: FloatArray, item_vectors: FloatArray, out: FloatArray
+) -> None:
+    """The last columns of `out`: similarity and sources."""
+    first = out.shape[2] - _OWN_COUNT
+    for request in range(rows.shape[0]):
+        user = user_vectors[request]
+        for column in range(rows.shape[1]):
+            if rows[request, column] < 0:
+                continue
+            item, line = item_vectors[rows[request, column]], out[request, column]
+            similarity = np.float32(0)
+            for place in range(len(user)):
+                similarity += user[place] * item[place]
+            line[first] = similarity
+            for place in range(len(SOURCE_BITS)):
+                line[first + 1 + place] = (sources[request, column] & SOURCE_BITS[place]) != 0

@@ -15,16 +15,16 @@ import torch
 from numpy.typing import NDArray
 
 from towers.candidates import Candidates, Exclusions, ItemTable, Retriever, find_candidates
-from towers.features.histories import FloatArray, HistoryBatch, Int32Array
+from towers.compiled import kernel
+from towers.features.histories import FloatArray, HistoryBatch, Int32Array, Int64Array
 from towers.features.purchases import Purchases
 from towers.features.requests import RequestArrays, request_arrays
 from towers.models.ranker import Ranker
-from towers.models.user_tower import RequestTensors, UserTower
+from towers.models.served_ranker import ServedRanker
+from towers.models.served_user_tower import served_user_tower
+from towers.models.user_tower import UserTower
 from towers.ranking import item_inputs, pair_inputs, request_inputs
 from towers.settings import CandidateSettings
-
-_CPU = torch.device("cpu")
-
 
 @dataclass(frozen=True, slots=True)
 class Shoppers:
@@ -49,10 +49,9 @@ class Shoppers:
         bucket: Int32Array,
         attribute: NDArray[np.int32],
         context: NDArray[np.int32],
-        item_count: int,
     ) -> Shoppers:
         """Aggregates the histories."""
-        return cls(histories, bucket, attribute, context, Purchases.of(histories, item_count))
+        return cls(histories, bucket, attribute, context, Purchases.of(histories))
 
     def __len__(self) -> int:
         return len(self.histories)
@@ -71,7 +70,7 @@ class UserEmbedder:
     """The user tower over a table of item vectors."""
 
     def __init__(self, tower: UserTower, item_vectors: FloatArray, sequence_events_max: int) -> None:
-        self._tower = tower.eval()
+        self._tower = served_user_tower(tower)
         self._item_vectors = item_vectors
         self._sequence_events_max = sequence_events_max
 
@@ -80,10 +79,7 @@ class UserEmbedder:
         arrays = request_arrays(
             shoppers.histories, self._sequence_events_max, shoppers.bucket, shoppers.attribute, shoppers.context
         )
-        events = self._item_vectors[np.maximum(arrays.item_row, 0)]  # (B, N, D)
-        with torch.inference_mode():
-            vectors: FloatArray = self._tower(RequestTensors.of(arrays, _CPU), torch.from_numpy(events)).numpy()
-        return Embedded(shoppers, arrays, vectors)
+        return Embedded(shoppers, arrays, self._tower.embed(arrays, self._item_vectors))
 
 
 class Recommender:
@@ -98,7 +94,7 @@ class Recommender:
         retriever: Retriever,
     ) -> None:
         self._embedder = embedder
-        self._ranker = ranker.eval()
+        self._ranker = ServedRanker(ranker)
         self._items = items
         self._item_part = item_part
         self._retriever = retriever
@@ -130,12 +126,8 @@ class Recommender:
 
     def score(self, embedded: Embedded, candidates: Candidates, pairs: FloatArray) -> FloatArray:
         """(B, K) calibrated probabilities; padded places get -1."""
-        request = torch.from_numpy(request_inputs(embedded.vectors, embedded.arrays.feature))
-        item_part = torch.from_numpy(self._item_part[np.maximum(candidates.rows, 0)])  # (B, K, H)
-        with torch.inference_mode():
-            logits = self._ranker.logits(self._ranker.request_part(request), item_part.float(), torch.from_numpy(pairs))
-            scores = torch.sigmoid(logits).numpy()
-        return np.where(candidates.rows >= 0, scores, np.float32(-1))
+        request = request_inputs(embedded.vectors, embedded.arrays.feature)
+        return self._ranker.scores(request, self._item_part, candidates.rows, pairs)
 
 
 def ranker_item_part(ranker: Ranker, items: ItemTable) -> FloatArray:
@@ -152,7 +144,25 @@ def top(candidates: Candidates, scores: FloatArray, k: int) -> tuple[Int32Array,
         Rows (B, k) best first with -1 pads, their scores (B, k), and their columns in `candidates` (B, k); k is at most
         the width of `candidates`. Equal scores keep the order of rows, so that a request always gets the same list.
     """
-    k = min(k, scores.shape[1])
-    columns = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    columns = _best_columns(scores, min(k, scores.shape[1]))
     rows = np.take_along_axis(candidates.rows, columns, axis=1)
     return rows, np.take_along_axis(scores, columns, axis=1), columns
+
+
+@kernel
+def _best_columns(scores: FloatArray, k: int) -> Int64Array:
+    """(B, k) the columns of the highest scores, highest first, of equal ones the first column first."""
+    out = np.empty((scores.shape[0], k), np.int64)
+    for request in range(scores.shape[0]):
+        line, best = scores[request], out[request]
+        filled = 0
+        for column in range(scores.shape[1]):
+            if filled == k and (k == 0 or line[column] <= line[best[k - 1]]):
+                continue
+            place = min(filled, k - 1)
+            while place > 0 and line[best[place - 1]] < line[column]:
+                best[place] = best[place - 1]
+                place -= 1
+            best[place] = column
+            filled = min(filled + 1, k)
+    return out

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from towers.candidates import ItemTable
+from towers.candidates import ItemTable, code_counts
 from towers.features.histories import FloatArray, Histories, Int32Array
 from towers.learning_data import LearningData, UserTable
 from towers.models.ranker import Ranker
 from towers.recommender import ranker_item_part
 
 ITEMS_FILE, USERS_FILE = "items.safetensors", "users.safetensors"
-_AFFINITY = "affinity/"
 _ITEM_ARRAYS: tuple[tuple[str, type[np.generic], int], ...] = (
     ("vectors", np.float32, 2),
+    ("affinity", np.int32, 2),
     ("statistics", np.float32, 2),
     ("popular", np.int32, 1),
     ("retrievable", np.bool_, 1),
@@ -67,11 +67,11 @@ class Snapshot:
         items = self.items
         return {
             "vectors": items.vectors,
+            "affinity": items.affinity,
             "statistics": items.statistics,
             "popular": items.popular,
             "retrievable": items.retrievable,
             "item_part": self.item_part,
-            **{_AFFINITY + name: codes for name, codes in items.affinity.items()},
         }
 
     def user_arrays(self) -> dict[str, NDArray[Any]]:
@@ -96,15 +96,20 @@ class Snapshot:
     ) -> Snapshot:
         """From arrays that may be memory-mapped. Raises SnapshotInvalid when they do not fit each other.
 
-        `affinity_attributes` gives the order of the ranker's columns, which a file does not keep.
+        `affinity_attributes` names the columns of the array `affinity`, in order.
         """
-        affinity = {name: (_AFFINITY + name, np.int32, 1) for name in affinity_attributes}
-        item_arrays = _typed(ITEMS_FILE, items, [*_ITEM_ARRAYS, *affinity.values()])
+        item_arrays = _typed(ITEMS_FILE, items, _ITEM_ARRAYS)
+        affinity = item_arrays["affinity"]
+        if affinity.shape[1] != len(affinity_attributes):
+            raise SnapshotInvalid(
+                f"{ITEMS_FILE}: array affinity has {affinity.shape[1]} columns for {len(affinity_attributes)} attributes"
+            )
         user_arrays = _typed(USERS_FILE, users, _USER_ARRAYS)
         table = ItemTable(
             vectors=item_arrays["vectors"],
             statistics=item_arrays["statistics"],
-            affinity={name: item_arrays[stored] for name, (stored, _, _) in affinity.items()},
+            affinity=affinity,
+            affinity_counts=code_counts(affinity),
             popular=item_arrays["popular"],
             retrievable=item_arrays["retrievable"],
         )
@@ -131,7 +136,7 @@ class Snapshot:
             f"{ITEMS_FILE}: array statistics": (self.items.statistics, item_count),
             f"{ITEMS_FILE}: array retrievable": (self.items.retrievable, item_count),
             f"{ITEMS_FILE}: array item_part": (self.item_part, item_count),
-            **{f"{ITEMS_FILE}: array {_AFFINITY + n}": (codes, item_count) for n, codes in self.items.affinity.items()},
+            f"{ITEMS_FILE}: array affinity": (self.items.affinity, item_count),
             f"{USERS_FILE}: array event_type": (log.event_type, event_count),
             f"{USERS_FILE}: array time_s": (log.time_s, event_count),
             f"{USERS_FILE}: array bucket": (self.users.bucket, user_count),
@@ -144,9 +149,8 @@ class Snapshot:
             raise SnapshotInvalid(f"{ITEMS_FILE}: array retrievable: the retrievable rows do not come first")
         _check_rows(f"{USERS_FILE}: array item_row", log.item_row, item_count)
         _check_rows(f"{ITEMS_FILE}: array popular", self.items.popular, self.retrievable_count)
-        for name, codes in self.items.affinity.items():
-            if len(codes) and codes.min() < 0:
-                raise SnapshotInvalid(f"{ITEMS_FILE}: array {_AFFINITY + name} holds the code {codes.min()}")
+        if (lowest := self.items.affinity.min(initial=0)) < 0:
+            raise SnapshotInvalid(f"{ITEMS_FILE}: array affinity holds the code {lowest}")
 
 
 def _typed(
@@ -182,7 +186,8 @@ def take_snapshot(data: LearningData, items: ItemTable, ranker: Ranker, until_s:
     table = ItemTable(
         vectors=np.ascontiguousarray(items.vectors[order]),
         statistics=np.ascontiguousarray(items.statistics[order]),
-        affinity={name: np.ascontiguousarray(codes[order]) for name, codes in items.affinity.items()},
+        affinity=np.ascontiguousarray(items.affinity[order]),
+        affinity_counts=items.affinity_counts,
         popular=place[items.popular],
         retrievable=items.retrievable[order],
     )

@@ -34,7 +34,7 @@ from server.model import open_serving_model
 from tests.benchmarks.synthetic_model import ATTRIBUTE_VALUES, USER_ATTRIBUTE_VALUES, attribute_value, make_model
 from tests.benchmarks.synthetic_shop import AS_OF_S, HISTORY_EVENTS, SEED, SyntheticShop, make_shop
 from tests.benchmarks.workloads import RECALL_WANTED, SHOP_CONFIG, SYNTHETIC, Workload
-from towers.candidates import ItemTable
+from towers.candidates import ItemTable, code_counts
 from towers.features.histories import Histories
 from towers.features.item_statistics import STATISTIC_NAMES
 from towers.features.vocabularies import user_buckets
@@ -119,10 +119,12 @@ def _snapshot(
 ) -> tuple[Snapshot, dict[str, NDArray[np.int32]]]:
     random = np.random.default_rng(SEED + 1)
     attributes = {name: _codes(shop, count, random) for name, count in ATTRIBUTE_VALUES.items()}
+    affinity = np.stack([attributes[name] for name in config.features.affinity_attributes], axis=1)
     items = ItemTable(
         vectors=shop.vectors,
         statistics=_statistics(shop, random),
-        affinity={name: attributes[name] for name in config.features.affinity_attributes},
+        affinity=affinity,
+        affinity_counts=code_counts(affinity),
         popular=np.argsort(-shop.popularity, kind="stable")[:POPULAR_MAX].astype(np.int32),
         retrievable=np.ones(len(shop.vectors), np.bool_),
     )
@@ -176,7 +178,6 @@ def user_vectors(model: TrainedModel, snapshot: Snapshot, count_max: int) -> NDA
             snapshot.users.bucket[rows],
             snapshot.users.attribute[rows],
             np.zeros((len(rows), 0), np.int32),
-            len(snapshot.items.vectors),
         )
         parts.append(embedder.embed(shoppers).vectors)
     return np.concatenate(parts)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from towers.compiled import kernel
+
 Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]
 UInt8Array = NDArray[np.uint8]
@@ -61,49 +63,6 @@ class HistoryBatch:
         """(E,) the request that owns each event."""
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
 
-    @property
-    def age_days(self) -> FloatArray:
-        """(E,) days between the event and its request, never negative."""
-        as_of = np.repeat(self.as_of_s, np.diff(self.offsets))
-        age_s: FloatArray = np.maximum(as_of - self.time_s, 0).astype(np.float32)
-        return age_s / np.float32(86_400)
-
-    def targets(self) -> HistoryBatch:
-        """The same requests with the events of target types alone."""
-        return self.keep(self.is_target)
-
-    def keep(self, kept: BoolArray) -> HistoryBatch:
-        """The same requests with the events where `kept` (E,) holds."""
-        running = np.concatenate([[0], np.cumsum(kept)])
-        return HistoryBatch(
-            offsets=running[self.offsets],
-            item_row=self.item_row[kept],
-            event_type=self.event_type[kept],
-            time_s=self.time_s[kept],
-            is_target=self.is_target[kept],
-            as_of_s=self.as_of_s,
-        )
-
-    def last_of_each_kind(self, event_count_max: int) -> HistoryBatch:
-        """At most so many newest target events and so many newest others: many views never push a purchase out."""
-        counts = np.diff(self.offsets)
-        if counts.size == 0 or counts.max() <= event_count_max:
-            return self
-        kept = np.zeros(len(self.item_row), np.bool_)
-        for kind in (self.is_target, ~self.is_target):
-            running = np.concatenate([[0], np.cumsum(kind)])
-            from_end = np.repeat(running[self.offsets[1:]], counts) - running[:-1]
-            kept |= kind & (from_end <= event_count_max)
-        return self.keep(kept)
-
-    def last(self, event_count_max: int) -> HistoryBatch:
-        """The same requests with at most their `event_count_max` newest events."""
-        counts = np.diff(self.offsets)
-        if counts.size == 0 or counts.max() <= event_count_max:
-            return self
-        from_end = np.repeat(self.offsets[1:], counts) - np.arange(len(self.item_row))
-        return self.keep(from_end <= event_count_max)
-
 
 @dataclass(frozen=True, slots=True)
 class Histories:
@@ -146,15 +105,21 @@ class Histories:
         table[list(self.target_types)] = True
         return table[event_type]
 
-    def spans(self, start: Int64Array, end: Int64Array, as_of_s: Int64Array) -> HistoryBatch:
-        """The events `start[i]:end[i]` (B,) of the log as the history of request `i`."""
-        counts = end - start
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        index = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], counts)
-        event_type = self.event_type[index]
-        return HistoryBatch(
-            offsets, self.item_row[index], event_type, self.time_s[index], self.is_target(event_type), as_of_s
-        )
+    def spans(
+        self,
+        start: Int64Array,
+        end: Int64Array,
+        as_of_s: Int64Array,
+        event_count_max: int,
+        extra: Sequence[ExtraEvents | None] | None = None,
+    ) -> HistoryBatch:
+        """The events `start[i]:end[i]` (B,) of the log as the history of request `i`; the rest as in `batch`."""
+        targets = self.is_target(np.arange(256, dtype=np.uint8))
+        offsets, events = _joined(extra, len(start))
+        log = (self.item_row, self.event_type, self.time_s, targets)
+        extras = (offsets, events.item_row, events.event_type, events.time_s, events.is_target)
+        found = _newest(start, end, as_of_s, *log, *extras, event_count_max)
+        return HistoryBatch(*found, as_of_s)
 
     def batch(
         self,
@@ -175,28 +140,95 @@ class Histories:
         known = np.maximum(user_rows, 0)
         start = self.offsets[known]
         end = np.where(user_rows >= 0, self.offsets[known + 1], start)
-        logged = self.spans(start, end, as_of_s)
-        seen = logged.time_s < np.repeat(as_of_s, np.diff(logged.offsets))
-        if not seen.all():
-            logged = logged.keep(seen)
-        if extra is not None and any(events is not None for events in extra):
-            logged = _merge(logged, extra)
-        return logged.last_of_each_kind(event_count_max)
+        return self.spans(start, end, as_of_s, event_count_max, extra)
 
 
-def _merge(logged: HistoryBatch, extra: Sequence[ExtraEvents | None]) -> HistoryBatch:
-    """Adds each request's extra events to its logged ones, in order of time; equal times keep logged ones first."""
-    present = [(request, events) for request, events in enumerate(extra) if events is not None]
-    request = np.concatenate(
-        [logged.request_of_event, *(np.full(len(events.item_row), row, np.int64) for row, events in present)]
+def _joined(extra: Sequence[ExtraEvents | None] | None, request_count: int) -> tuple[Int64Array, ExtraEvents]:
+    """All extra events as one, and where those of each request begin (B + 1,)."""
+    offsets = np.zeros(request_count + 1, np.int64)
+    present = [events for events in extra or () if events is not None]
+    if extra is None or not present:
+        return offsets, _NO_EXTRA
+    np.cumsum([0 if events is None else len(events.item_row) for events in extra], out=offsets[1:])
+    return offsets, ExtraEvents(
+        item_row=np.concatenate([events.item_row for events in present]),
+        event_type=np.concatenate([events.event_type for events in present]),
+        time_s=np.concatenate([events.time_s for events in present]),
+        is_target=np.concatenate([events.is_target for events in present]),
     )
-    time_s = np.concatenate([logged.time_s, *(events.time_s for _, events in present)])
-    order = np.lexsort((time_s, request))  # stable, so logged events stay before extra ones of the same second
-    return HistoryBatch(
-        offsets=np.concatenate([[0], np.cumsum(np.bincount(request, minlength=len(logged)))]).astype(np.int64),
-        item_row=np.concatenate([logged.item_row, *(events.item_row for _, events in present)])[order],
-        event_type=np.concatenate([logged.event_type, *(events.event_type for _, events in present)])[order],
-        time_s=time_s[order],
-        is_target=np.concatenate([logged.is_target, *(events.is_target for _, events in present)])[order],
-        as_of_s=logged.as_of_s,
-    )
+
+
+_NO_EXTRA = ExtraEvents(np.zeros(0, np.int32), np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+
+
+@kernel
+def _newest(
+    start: Int64Array,
+    end: Int64Array,
+    as_of_s: Int64Array,
+    item_row: Int32Array,
+    event_type: UInt8Array,
+    time_s: Int64Array,
+    counts_as_target: BoolArray,
+    extra_offsets: Int64Array,
+    extra_row: Int32Array,
+    extra_type: UInt8Array,
+    extra_time_s: Int64Array,
+    extra_is_target: BoolArray,
+    event_count_max: int,
+) -> tuple[Int64Array, Int32Array, UInt8Array, Int64Array, BoolArray]:
+    """For each request its logged events before `as_of_s` and its extra ones, by time, the newest of each kind.
+
+    Logged events stand before extra ones of the same second. Walks from the newest event back, and writes from the
+    end of the room that a request could need at most.
+    """
+    request_count = len(start)
+    room = len(extra_row)
+    for request in range(request_count):
+        room += end[request] - start[request]
+    offsets = np.zeros(request_count + 1, np.int64)
+    rows, kinds = np.empty(room, np.int32), np.empty(room, np.uint8)
+    times, targets = np.empty(room, np.int64), np.empty(room, np.bool_)
+    filled = 0
+    for request in range(request_count):
+        first_extra, logged = extra_offsets[request], start[request]
+        extra_count = extra_offsets[request + 1] - first_extra
+        order = np.argsort(extra_time_s[first_extra : first_extra + extra_count], kind="mergesort")
+        place = logged + np.searchsorted(time_s[logged : end[request]], as_of_s[request]) - 1
+        waiting = extra_count - 1
+        top = filled + (place - logged + 1) + extra_count
+        at, target_count, other_count = top, 0, 0
+        while place >= logged or waiting >= 0:
+            takes_extra = waiting >= 0 and (
+                place < logged or extra_time_s[first_extra + order[waiting]] >= time_s[place]
+            )
+            if takes_extra:
+                index = first_extra + order[waiting]
+                is_target = extra_is_target[index]
+                waiting -= 1
+            else:
+                index = place
+                is_target = counts_as_target[event_type[index]]
+                place -= 1
+            if is_target:
+                target_count += 1
+                if target_count > event_count_max:
+                    continue
+            else:
+                other_count += 1
+                if other_count > event_count_max:
+                    continue
+            at -= 1
+            targets[at] = is_target
+            if takes_extra:
+                rows[at], kinds[at], times[at] = extra_row[index], extra_type[index], extra_time_s[index]
+            else:
+                rows[at], kinds[at], times[at] = item_row[index], event_type[index], time_s[index]
+        if at > filled:  # some were left out: close the gap
+            for source in range(at, top):
+                to = filled + source - at
+                rows[to], kinds[to], times[to] = rows[source], kinds[source], times[source]
+                targets[to] = targets[source]
+        filled += top - at
+        offsets[request + 1] = filled
+    return offsets, rows[:filled], kinds[:filled], times[:filled], targets[:filled]

@@ -5,67 +5,45 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from towers.compiled import kernel
 from towers.features.histories import BoolArray, FloatArray, HistoryBatch, Int32Array, Int64Array
 
 HALF_LIFE_SLOW_DAYS = 60.0
 HALF_LIFE_FAST_DAYS = 14.0
 NEVER_DAYS = 365.0
+_DAY_S = np.float32(86_400)
+_PLACE_BITS = 32
+_PLACE_MASK = (1 << _PLACE_BITS) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class ItemGroups:
-    """The events of a batch, grouped by (request, item) and sorted by that key; G groups over E events.
+    """The distinct items of each request's events; G groups in all.
 
     Attributes:
-        key: (G,) request · item_count + item row, ascending.
-        order: (E,) event numbers, group after group, oldest first within each.
-        start: (G,) where each group begins in `order`. end: (G,) its last place, inclusive.
-        first: (E,) whether a place of `order` begins a group.
-        item_count: the factor in `key`.
+        offsets: (B + 1,) where each request's groups begin. item_row: (G,) ascending within a request.
+        events: (G,) float32, how many events each has.
     """
 
-    key: Int64Array
-    order: Int64Array
-    start: Int64Array
-    end: Int64Array
-    first: BoolArray
-    item_count: int
-
-    @classmethod
-    def of(cls, batch: HistoryBatch, item_count: int) -> ItemGroups:
-        """Groups the events of the batch."""
-        key = batch.request_of_event * item_count + batch.item_row
-        order = np.argsort(key, kind="stable")  # times stay ascending within a group
-        sorted_key = key[order]
-        first = np.ones(len(key), np.bool_)
-        first[1:] = sorted_key[1:] != sorted_key[:-1]
-        start = np.flatnonzero(first)
-        end = np.append(start[1:], len(key)) - 1 if len(start) else start
-        return cls(sorted_key[start], order, start, end, first, item_count)
+    offsets: Int64Array
+    item_row: Int32Array
+    events: FloatArray
 
     @property
     def request(self) -> Int64Array:
         """(G,) the request of each group."""
-        return self.key // self.item_count
+        return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int64), np.diff(self.offsets))
 
-    @property
-    def item_row(self) -> Int32Array:
-        """(G,) the item of each group."""
-        return (self.key % self.item_count).astype(np.int32)
-
-    def find(self, rows: Int32Array) -> tuple[Int64Array, BoolArray]:
-        """The group of each candidate (B, K) and whether it has one; rows must not be negative."""
-        key = np.arange(len(rows), dtype=np.int64)[:, None] * self.item_count + rows
-        if len(self.key) == 0:
-            return np.zeros(rows.shape, np.int64), np.zeros(rows.shape, np.bool_)
-        place = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
-        return place, self.key[place] == key
+    def find(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        """The group of each row (B, K), -1 where its request has none."""
+        return _find(self.offsets, self.item_row, rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Purchases:
-    """Aggregates of each (request, item) that was bought; all columns (G,) float32, as of the request.
+    """Aggregates of each (request, item) that was bought; columns (G,) float32, as of the request.
 
     Attributes:
         groups: which request and item each row is.
@@ -74,8 +52,7 @@ class Purchases:
         days_since: since the newest purchase.
         interval_days: mean days between purchases, NEVER_DAYS when bought once.
         total: (B,) the request's decayed purchases, all items together.
-        targets: the target events that the rows were made from.
-        age_days, weight: (E,) age and slow weight of those events.
+        others: the items of the events that are no purchases. others_days_since: (G',) since the newest of each.
     """
 
     groups: ItemGroups
@@ -85,38 +62,134 @@ class Purchases:
     days_since: FloatArray
     interval_days: FloatArray
     total: FloatArray
-    targets: HistoryBatch
-    age_days: FloatArray
-    weight: FloatArray
+    others: ItemGroups
+    others_days_since: FloatArray
 
     @classmethod
-    def of(cls, batch: HistoryBatch, item_count: int) -> Purchases:
-        """Aggregates the target events of the batch."""
-        targets = batch.targets()
-        age_days = targets.age_days
-        slow = np.exp2(-age_days / np.float32(HALF_LIFE_SLOW_DAYS))
-        fast = np.exp2(-age_days / np.float32(HALF_LIFE_FAST_DAYS))
-        total = np.bincount(targets.request_of_event, weights=slow, minlength=len(batch)).astype(np.float32)
-        groups = ItemGroups.of(targets, item_count)
-        if len(groups.key) == 0:
-            none = np.zeros(0, np.float32)
-            return cls(groups, none, none, none, none, none, total, targets, age_days, slow)
-        time_s, sorted_age = targets.time_s[groups.order], age_days[groups.order]
-        new_visit = groups.first.copy()
-        new_visit[1:] |= time_s[1:] != time_s[:-1]
-        visit = new_visit.astype(np.float32)
-        times = np.add.reduceat(visit, groups.start)
-        days_since = sorted_age[groups.end]
-        span = sorted_age[groups.start] - days_since
+    def of(cls, batch: HistoryBatch) -> Purchases:
+        """Aggregates the target events of the batch, and counts the others."""
+        columns = (batch.offsets, batch.item_row, batch.time_s, batch.is_target, batch.as_of_s)
+        offsets, rows, events, times, slow, fast, since, interval, total = _aggregate(*columns, True)
+        others = _aggregate(*columns, False)
         return cls(
-            groups=groups,
-            times=times,
-            decayed_slow=np.add.reduceat(slow[groups.order] * visit, groups.start),
-            decayed_fast=np.add.reduceat(fast[groups.order] * visit, groups.start),
-            days_since=days_since,
-            interval_days=np.where(times > 1, span / np.maximum(times - 1, 1), np.float32(NEVER_DAYS)),
-            total=total,
-            targets=targets,
-            age_days=age_days,
-            weight=slow,
+            ItemGroups(offsets, rows, events),
+            times,
+            slow,
+            fast,
+            since,
+            interval,
+            total,
+            others=ItemGroups(*others[:3]),
+            others_days_since=others[6],
         )
+
+
+@kernel
+def age_in_days(as_of_s: int, time_s: int) -> np.float32:
+    """Days between an event and its request, never negative."""
+    return np.float32(max(as_of_s - time_s, 0)) / _DAY_S
+
+
+@kernel
+def slow_weight(age_days: np.float32) -> float:
+    """What an event of this age counts."""
+    return 2.0 ** (-age_days / HALF_LIFE_SLOW_DAYS)
+
+
+@kernel
+def find_row(item_row: Int32Array, begin: int, end: int, row: int) -> int:
+    """The place of `row` in the ascending `item_row[begin:end]`, -1 where it is not there."""
+    low, high = begin, end
+    while low < high:
+        middle = (low + high) >> 1
+        if item_row[middle] < row:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < end and item_row[low] == row else -1
+
+
+@kernel
+def _find(offsets: Int64Array, item_row: Int32Array, rows: Int32Array) -> Int64Array:
+    found = np.empty(rows.shape, np.int64)
+    for request in range(rows.shape[0]):
+        for column in range(rows.shape[1]):
+            found[request, column] = find_row(item_row, offsets[request], offsets[request + 1], rows[request, column])
+    return found
+
+
+@kernel
+def _aggregate(
+    offsets: Int64Array,
+    item_row: Int32Array,
+    time_s: Int64Array,
+    is_target: BoolArray,
+    as_of_s: Int64Array,
+    wanted: bool,
+) -> tuple[
+    Int64Array,
+    Int32Array,
+    FloatArray,
+    FloatArray,
+    FloatArray,
+    FloatArray,
+    FloatArray,
+    FloatArray,
+    FloatArray,
+]:
+    """The columns of `Purchases` over the events whose `is_target` is `wanted`."""
+    request_count = len(as_of_s)
+    room, longest = 0, 0
+    for request in range(request_count):
+        longest = max(longest, offsets[request + 1] - offsets[request])
+    for event in range(offsets[request_count]):
+        room += is_target[event] == wanted
+    group_offsets = np.zeros(request_count + 1, np.int64)
+    rows, events, times = np.empty(room, np.int32), np.empty(room, np.float32), np.empty(room, np.float32)
+    slow, fast = np.empty(room, np.float32), np.empty(room, np.float32)
+    since, interval = np.empty(room, np.float32), np.empty(room, np.float32)
+    total = np.zeros(request_count, np.float32)
+    keys = np.empty(longest, np.int64)
+    group = 0
+    for request in range(request_count):
+        begin, count = offsets[request], 0
+        for event in range(begin, offsets[request + 1]):
+            if is_target[event] == wanted:
+                keys[count] = (np.int64(item_row[event]) << _PLACE_BITS) | (event - begin)
+                count += 1
+        keys[:count].sort()  # by item, and of one item oldest first
+        everything, at = 0.0, 0
+        while at < count:
+            row, first, visits = keys[at] >> _PLACE_BITS, at, 0
+            decayed_slow, decayed_fast = 0.0, 0.0
+            oldest, age, last_s = np.float32(0), np.float32(0), np.int64(0)
+            while at < count and keys[at] >> _PLACE_BITS == row:
+                event = begin + (keys[at] & _PLACE_MASK)
+                age = age_in_days(as_of_s[request], time_s[event])
+                weight = slow_weight(age)
+                everything += weight
+                if at == first:
+                    oldest = age
+                if at == first or time_s[event] != last_s:
+                    visits += 1
+                    decayed_slow += weight
+                    decayed_fast += 2.0 ** (-age / HALF_LIFE_FAST_DAYS)
+                last_s = time_s[event]
+                at += 1
+            rows[group], events[group], times[group] = row, at - first, visits
+            slow[group], fast[group], since[group] = decayed_slow, decayed_fast, age
+            interval[group] = (oldest - age) / (visits - 1) if visits > 1 else NEVER_DAYS
+            group += 1
+        total[request] = everything
+        group_offsets[request + 1] = group
+    return (
+        group_offsets,
+        rows[:group],
+        events[:group],
+        times[:group],
+        slow[:group],
+        fast[:group],
+        since[:group],
+        interval[:group],
+        total,
+    )

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from towers.features.histories import FloatArray, HistoryBatch, Int64Array
-from towers.features.purchases import NEVER_DAYS
+from towers.compiled import kernel
+from towers.features.histories import FloatArray, HistoryBatch, Int32Array, Int64Array, UInt8Array
+from towers.features.purchases import NEVER_DAYS, age_in_days
 
 REQUEST_FEATURES = (
     "log_events",
@@ -26,6 +27,8 @@ REQUEST_FEATURES = (
     "weekday_cos",
 )
 GAP_BUCKETS = 16
+_GAP_UNIT_S = 900
+_FEATURE_COUNT = len(REQUEST_FEATURES)
 _DAY_S = 86_400
 _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
 
@@ -64,65 +67,59 @@ def request_arrays(
     context: NDArray[np.int32],
 ) -> RequestArrays:
     """Builds the arrays of B requests from their histories; `user_bucket`, `user_attribute`, `context` pass through."""
-    item_row, event_type, gap_bucket = _sequence(batch.last(sequence_events_max), sequence_events_max)
-    hour = (batch.as_of_s // 3_600) % 24
-    weekday = (batch.as_of_s // _DAY_S + _EPOCH_WEEKDAY) % 7
+    events = (batch.offsets, batch.item_row, batch.event_type, batch.time_s, batch.as_of_s)
+    item_row, event_type, gap_bucket, hour, weekday, feature = _arrays(*events, sequence_events_max)
     return RequestArrays(
-        item_row=item_row,
-        event_type=event_type,
-        gap_bucket=gap_bucket,
-        hour=hour,
-        weekday=weekday,
-        feature=_request_features(batch, hour, weekday),
-        user_bucket=user_bucket,
-        user_attribute=user_attribute,
-        context=context,
+        item_row, event_type, gap_bucket, hour, weekday, feature, user_bucket, user_attribute, context
     )
 
 
-def _sequence(newest: HistoryBatch, length: int) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.int64]]:
-    """Right-aligned (B, N) arrays of the newest events."""
-    item_row = np.full((len(newest), length), -1, np.int32)
-    event_type = np.zeros((len(newest), length), np.uint8)
-    gap_bucket = np.zeros((len(newest), length), np.int64)
-    request = newest.request_of_event
-    column = np.arange(len(newest.item_row)) - newest.offsets[request + 1] + length
-    item_row[request, column] = newest.item_row
-    event_type[request, column] = newest.event_type
-    gap_s = np.maximum(newest.as_of_s[request] - newest.time_s, 0)
-    # Bucket b begins at 15 · (2^b - 1) minutes: 0, 15 min, 45 min, … 341 days, which is the last one.
-    gap_bucket[request, column] = np.clip(np.log2(gap_s / 900 + 1), 0, GAP_BUCKETS - 1).astype(np.int64)
-    return item_row, event_type, gap_bucket
+@kernel
+def _arrays(
+    offsets: Int64Array,
+    item_row: Int32Array,
+    event_type: UInt8Array,
+    time_s: Int64Array,
+    as_of_s: Int64Array,
+    length: int,
+) -> tuple[Int32Array, UInt8Array, Int64Array, Int64Array, Int64Array, FloatArray]:
+    """The fields of `RequestArrays` that come from the histories, in their order."""
+    request_count = len(as_of_s)
+    rows = np.full((request_count, length), -1, np.int32)
+    kinds = np.zeros((request_count, length), np.uint8)
+    gaps = np.zeros((request_count, length), np.int64)
+    hours, weekdays = np.empty(request_count, np.int64), np.empty(request_count, np.int64)
+    features = np.empty((request_count, _FEATURE_COUNT), np.float32)
+    for request in range(request_count):
+        begin, end, now_s = offsets[request], offsets[request + 1], as_of_s[request]
+        column = length - 1
+        for event in range(end - 1, max(begin, end - length) - 1, -1):
+            rows[request, column], kinds[request, column] = item_row[event], event_type[event]
+            gaps[request, column] = _gap_bucket(max(now_s - time_s[event], 0))
+            column -= 1
+        count = end - begin
+        visits, distinct = 0, 0
+        for event in range(begin, end):  # times ascend within a request
+            visits += event == begin or time_s[event] != time_s[event - 1]
+        ordered = np.sort(item_row[begin:end])
+        for place in range(count):
+            distinct += place == 0 or ordered[place] != ordered[place - 1]
+        newest = age_in_days(now_s, time_s[end - 1]) if count else np.float32(NEVER_DAYS)
+        hour, weekday = (now_s // 3_600) % 24, (now_s // _DAY_S + _EPOCH_WEEKDAY) % 7
+        hours[request], weekdays[request] = hour, weekday
+        line = features[request]
+        line[0], line[1] = np.log1p(count), np.log1p(newest)
+        line[2], line[3] = np.log1p(distinct), np.log1p(visits)
+        line[4], line[5] = distinct / max(count, 1), np.log1p(count / max(visits, 1))
+        line[6], line[7] = np.sin(2 * np.pi * hour / 24), np.cos(2 * np.pi * hour / 24)
+        line[8], line[9] = np.sin(2 * np.pi * weekday / 7), np.cos(2 * np.pi * weekday / 7)
+    return rows, kinds, gaps, hours, weekdays, features
 
 
-def _request_features(batch: HistoryBatch, hour: Int64Array, weekday: Int64Array) -> FloatArray:
-    request_count = len(batch)
-    events = np.diff(batch.offsets)
-    request = batch.request_of_event
-    newest = np.full(request_count, NEVER_DAYS, np.float32)
-    newest[request] = batch.age_days  # ascending times: the newest event is written last and stays
-    distinct = _distinct(request, batch.item_row, request_count)
-    visits = _distinct(request, batch.time_s, request_count)
-    hour_angle, weekday_angle = 2 * np.pi * hour / 24, 2 * np.pi * weekday / 7
-    columns = (
-        np.log1p(events),
-        np.log1p(newest),
-        np.log1p(distinct),
-        np.log1p(visits),
-        distinct / np.maximum(events, 1),
-        np.log1p(events / np.maximum(visits, 1)),
-        np.sin(hour_angle),
-        np.cos(hour_angle),
-        np.sin(weekday_angle),
-        np.cos(weekday_angle),
-    )
-    return np.stack([column.astype(np.float32) for column in columns], axis=1)  # (B, R)
-
-
-def _distinct(request: Int64Array, value: NDArray[np.integer], request_count: int) -> Int64Array:
-    """(B,) how many distinct values each request's events have."""
-    if len(value) == 0:
-        return np.zeros(request_count, np.int64)
-    low = int(value.min())
-    pairs = np.unique(request * (int(value.max()) - low + 1) + (value - low))
-    return np.bincount(pairs // (int(value.max()) - low + 1), minlength=request_count)
+@kernel
+def _gap_bucket(gap_s: int) -> int:
+    """Bucket b begins at 15 · (2^b - 1) minutes: 0, 15 min, 45 min, … 341 days, which is the last one."""
+    bucket = 0
+    while bucket < GAP_BUCKETS - 1 and gap_s >= _GAP_UNIT_S * ((2 << bucket) - 1):
+        bucket += 1
+    return bucket

@@ -66,7 +66,7 @@ def shoppers_at(
         user_rows, np.full(len(user_rows), as_of_s, np.int64), settings.features.history_events_max
     )
     users = data.users
-    return Shoppers.of(histories, users.bucket[user_rows], users.attribute[user_rows], context, data.item_count)
+    return Shoppers.of(histories, users.bucket[user_rows], users.attribute[user_rows], context)
 
 
 def users_before(data: LearningData, as_of_s: int) -> Int32Array:
@@ -142,5 +142,5 @@ def _ask(
 ) -> tuple[Embedded, Candidates]:
     shoppers = shoppers_at(data, settings, users, as_of_s, last_context(data, users, as_of_s))
     embedded = recommender.embed(shoppers)
-    nothing = Exclusions.of(np.zeros(0, np.int64), np.zeros(0, np.int64), len(users), data.item_count)
+    nothing = Exclusions.of(np.zeros(0, np.int64), np.zeros(0, np.int64), len(users))
     return embedded, recommender.retrieve(embedded, settings.candidates, nothing)

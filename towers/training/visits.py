@@ -42,8 +42,7 @@ class Visits:
     def histories(self, data: LearningData, chosen: Int64Array, event_count_max: int) -> HistoryBatch:
         """What each chosen visit (B,) saw before it began, bounded as `Histories.batch` bounds it."""
         begin = data.histories.offsets[self.user_row[chosen]]
-        seen = data.histories.spans(begin, self.start[chosen], self.time_s[chosen])
-        return seen.last_of_each_kind(event_count_max)
+        return data.histories.spans(begin, self.start[chosen], self.time_s[chosen], event_count_max)
 
     def all_targets(self, chosen: Int64Array) -> tuple[Int64Array, Int32Array]:
         """Every target of the chosen visits (B,): (place in `chosen`, item row), both (n,)."""
