@@ -1,7 +1,8 @@
-"""The plain pipeline: the same generation and answers as the engine's, in eager float32 and with the ranker unsplit.
+"""The plain pipeline: the same generation and answers as the engine's, in numpy and eager float32, the ranker unsplit.
 
-Each candidate's whole input (request, item, pair) is laid out and goes through the MLP as it was trained. Features come
-from the same numpy code as the engine's; a batch is one call of each stage.
+The computation is tests/reference, which shares none with the product: however the engine is made faster, this stays
+what it is compared with. Each candidate's whole input (request, item, pair) is laid out and goes through the MLP as it
+was trained; a batch is one call of each stage.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from twinrank.v1 import recommendation_pb2 as pb
 
 from index.generation import open_generation
@@ -19,9 +19,9 @@ from index.generation.pointer import current_id
 from server.model import open_serving_model
 from server.serving_model import ServingModel
 from server.threads import compute_on_one_thread
-from towers.candidates import Exclusions, find_candidates
-from towers.ranking import item_inputs, pair_inputs, request_inputs
-from towers.recommender import Shoppers, UserEmbedder, top
+from tests.reference.histories import logged_histories
+from tests.reference.recommend import Embedded, Reference, best
+from towers.candidates import Candidates, Exclusions
 
 _WIRE_SOURCE = {1: 1, 2: 2, 4: 3, 8: 4}
 
@@ -40,10 +40,14 @@ class PlainPipeline:
 
     def __init__(self, serving: ServingModel) -> None:
         self._serving = serving
-        self._features = serving.model.settings.features
-        items = serving.snapshot.items
-        self._embedder = UserEmbedder(serving.model.user_tower, items.vectors, self._features.sequence_events_max)
-        self._item_inputs = item_inputs(items)  # (n, D + S)
+        self._settings = serving.model.settings
+        self.reference = Reference(
+            serving.model.user_tower,
+            serving.model.ranker,
+            serving.snapshot.items,
+            serving.searcher,
+            self._settings.features.sequence_events_max,
+        )
 
     @classmethod
     def open(cls, root: Path) -> PlainPipeline:
@@ -58,54 +62,45 @@ class PlainPipeline:
         """The generation that answers."""
         return self._serving.generation_id
 
-    def answer(self, user_ids: Sequence[str], as_of_s: Sequence[float], page_size: int) -> list[PlainList]:
-        """One list for each user."""
-        compute_on_one_thread()
-        serving, snapshot = self._serving, self._serving.snapshot
-        count, item_count = len(user_ids), len(serving.item_ids)
-        user_row = serving.user_ids.rows(list(user_ids))
+    def embed(self, user_ids: Sequence[str], as_of_s: Sequence[float]) -> Embedded:
+        """What the users did, and the user tower's vectors of it."""
+        snapshot = self._serving.snapshot
+        user_row = self._serving.user_ids.rows(list(user_ids))
         known = np.maximum(user_row, 0)
-        histories = snapshot.histories.batch(
-            user_row, np.array(as_of_s).astype(np.int64), self._features.history_events_max
+        histories = logged_histories(
+            snapshot.histories,
+            user_row,
+            np.array(as_of_s).astype(np.int64),
+            self._settings.features.history_events_max,
         )
-        shoppers = Shoppers.of(
+        return self.reference.embed(
             histories,
             np.where(user_row >= 0, snapshot.users.bucket[known], 0).astype(np.int32),
             np.where(user_row[:, None] >= 0, snapshot.users.attribute[known], 0).astype(np.int32),
-            np.zeros((count, len(serving.contexts)), np.int32),
-            item_count,
+            np.zeros((len(user_ids), len(self._serving.contexts)), np.int32),
         )
-        embedded = self._embedder.embed(shoppers)
-        candidates = find_candidates(
-            embedded.vectors,
-            shoppers.purchases,
-            snapshot.items,
-            serving.searcher,
-            serving.model.settings.candidates,
-            Exclusions.of(np.zeros(0, np.int64), np.zeros(0, np.int32), count, item_count),
+
+    def candidates(self, embedded: Embedded) -> Candidates:
+        """What the home page may show; nothing is excluded."""
+        nothing = Exclusions.of(
+            np.zeros(0, np.int64), np.zeros(0, np.int32), len(embedded.vectors), len(self._serving.item_ids)
         )
-        pairs = pair_inputs(histories, shoppers.purchases, candidates, embedded.vectors, snapshot.items)
-        width = candidates.rows.shape[1]
-        request = torch.from_numpy(request_inputs(embedded.vectors, embedded.arrays.feature))  # (B, R)
-        item = torch.from_numpy(self._item_inputs[np.maximum(candidates.rows, 0)].reshape(count * width, -1))
-        with torch.inference_mode():
-            logits = serving.model.ranker(
-                request[:, None, :].expand(-1, width, -1).reshape(count * width, -1),
-                item,
-                torch.from_numpy(pairs.reshape(count * width, -1)),
-            )
-            scores = torch.sigmoid(logits).reshape(count, width).numpy()
-        scores = np.where(candidates.rows >= 0, scores, np.float32(-1))
-        rows, best, columns = top(candidates, scores, page_size)
-        sources = np.take_along_axis(candidates.sources, columns, axis=1)
+        return self.reference.retrieve(embedded, self._settings.candidates, nothing)
+
+    def answer(self, user_ids: Sequence[str], as_of_s: Sequence[float], page_size: int) -> list[PlainList]:
+        """One list for each user."""
+        compute_on_one_thread()
+        embedded = self.embed(user_ids, as_of_s)
+        candidates = self.candidates(embedded)
+        lists = best(candidates, self.reference.score(embedded, candidates), page_size)
         answers = []
-        for place in range(count):
-            found = rows[place] >= 0
+        for rows, scores, sources in zip(lists.rows, lists.scores, lists.sources, strict=True):
+            found = rows >= 0
             answers.append(
                 PlainList(
-                    item_ids=serving.item_ids.ids(rows[place][found]),
-                    scores=best[place][found].tolist(),
-                    sources=sources[place][found].tolist(),
+                    item_ids=self._serving.item_ids.ids(rows[found]),
+                    scores=scores[found].tolist(),
+                    sources=sources[found].tolist(),
                 )
             )
         return answers

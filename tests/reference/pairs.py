@@ -1,0 +1,77 @@
+"""Reference · pairs: what the ranker reads of each user and candidate, in plain numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.reference.histories import age_days, keep, request_of_event
+from tests.reference.purchases import NEVER_DAYS, Bought, Groups
+from towers.candidates import SOURCE_BITS, Candidates, ItemTable
+from towers.features.histories import FloatArray, HistoryBatch, Int32Array
+
+_NEVER = np.log1p(NEVER_DAYS)
+_NOTHING, _ONE = np.float32(0), np.float32(1)
+
+
+def pair_inputs(
+    batch: HistoryBatch, bought: Bought, candidates: Candidates, user_vectors: FloatArray, items: ItemTable
+) -> FloatArray:
+    """(B, K, P) float32, columns as `towers.ranking.pair_input_names`; what stands at padded places means nothing."""
+    rows = np.maximum(candidates.rows, 0)
+    columns = [*_of_purchases(bought, rows), *_of_other_events(batch, rows, bought.groups.item_count)]
+    for codes in items.affinity.values():
+        columns += _of_attribute(bought, codes, rows)
+    columns.append(np.einsum("bkd,bd->bk", items.vectors[rows], user_vectors))
+    columns += [((candidates.sources & np.uint8(bit)) > 0).astype(np.float32) for bit in SOURCE_BITS]
+    return np.stack(columns, axis=2)
+
+
+def _of_purchases(bought: Bought, rows: Int32Array) -> list[FloatArray]:
+    """Eight columns (B, K): what the shopper bought of this very item."""
+    place, found = bought.groups.find(rows)
+    zero, never = np.zeros(rows.shape, np.float32), np.full(rows.shape, _NEVER)
+    if len(bought.groups.key) == 0:
+        return [zero, zero, zero, never, zero, zero, zero, never]
+    due = np.minimum(bought.days_since / np.maximum(bought.interval_days, 1), 4)
+
+    def column(values: FloatArray, absent: np.float32) -> FloatArray:
+        return np.where(found, values[place], absent)
+
+    return [
+        column(np.log1p(bought.times), _NOTHING),
+        column(np.log1p(bought.decayed_slow), _NOTHING),
+        column(np.log1p(bought.decayed_fast), _NOTHING),
+        column(np.log1p(bought.days_since), _NEVER),
+        found.astype(np.float32),
+        column(bought.decayed_slow, _NOTHING) / (bought.total[:, None] + _ONE),
+        column(np.where(bought.times > 1, due, _NOTHING), _NOTHING),
+        column(np.log1p(bought.interval_days), _NEVER),
+    ]
+
+
+def _of_other_events(batch: HistoryBatch, rows: Int32Array, item_count: int) -> list[FloatArray]:
+    """Two columns (B, K): how many events that are no goal, such as views, and how long ago."""
+    if batch.is_target.all():
+        return [np.zeros(rows.shape, np.float32), np.full(rows.shape, _NEVER)]
+    others = keep(batch, ~batch.is_target)
+    groups = Groups.of(others, item_count)
+    place, found = groups.find(rows)
+    count = (groups.end - groups.start + 1).astype(np.float32)
+    since = age_days(others)[groups.order[groups.end]]
+    return [
+        np.where(found, np.log1p(count)[place], _NOTHING),
+        np.where(found, np.log1p(since)[place], _NEVER),
+    ]
+
+
+def _of_attribute(bought: Bought, codes: Int32Array, rows: Int32Array) -> list[FloatArray]:
+    """Three columns (B, K): what the shopper bought of items with the same value of one attribute."""
+    targets, value_count = bought.targets, int(codes.max(initial=0)) + 1
+    cell_count = len(rows) * value_count
+    cell = request_of_event(targets) * value_count + codes[targets.item_row]
+    decayed = np.bincount(cell, weights=bought.weight, minlength=cell_count).astype(np.float32)
+    since = np.full(cell_count, NEVER_DAYS)
+    since[cell] = bought.age_days  # events ascend, so the newest is written last
+    asked = np.arange(len(rows), dtype=np.int64)[:, None] * value_count + codes[rows]
+    at = decayed[asked]
+    return [np.log1p(at), at / (bought.total[:, None] + _ONE), np.log1p(since[asked])]
