@@ -82,9 +82,7 @@ class PlainPipeline:
 
     def candidates(self, embedded: Embedded) -> Candidates:
         """What the home page may show; nothing is excluded."""
-        nothing = Exclusions.of(
-            np.zeros(0, np.int64), np.zeros(0, np.int32), len(embedded.vectors), len(self._serving.item_ids)
-        )
+        nothing = Exclusions.of(np.zeros(0, np.int64), np.zeros(0, np.int32), len(embedded.vectors))
         return self.reference.retrieve(embedded, self._settings.candidates, nothing)
 
     def answer(self, user_ids: Sequence[str], as_of_s: Sequence[float], page_size: int) -> list[PlainList]:

@@ -20,6 +20,8 @@ from towers.candidates import (
 from towers.features.histories import BoolArray, FloatArray, Int32Array, Int64Array
 from towers.settings import CandidateSettings
 
+ITEM_COUNT_MAX = 2**31
+
 
 class NearestItems(Protocol):
     """The generation's index."""
@@ -54,12 +56,19 @@ def find_candidates(
 
 def excluded(rows: Int32Array, exclusions: Exclusions) -> BoolArray:
     """(B, L) whether a row may not be shown to its request."""
-    return np.isin(np.arange(len(rows), dtype=np.int64)[:, None] * exclusions.item_count + rows, exclusions.key)
+    request = np.arange(len(rows), dtype=np.int64)[:, None]
+    return np.isin(request * ITEM_COUNT_MAX + rows, exclusion_keys(exclusions))
+
+
+def exclusion_keys(exclusions: Exclusions) -> Int64Array:
+    """(n,) one number for each excluded row of a request."""
+    request = np.repeat(np.arange(len(exclusions.count), dtype=np.int64), exclusions.count)
+    return request * ITEM_COUNT_MAX + exclusions.rows
 
 
 def allowed_first(rows: Int32Array, k: int, exclusions: Exclusions) -> Int32Array:
     """(B, L) best first → (B, k), the first k that may be shown."""
-    allowed = (rows >= 0) & ~excluded(rows, exclusions) if len(exclusions.key) else rows >= 0
+    allowed = (rows >= 0) & ~excluded(rows, exclusions) if len(exclusions.rows) else rows >= 0
     place = np.cumsum(allowed, axis=1) - 1
     request, column = np.nonzero(allowed & (place < k))
     out = np.full((len(rows), k), -1, np.int32)
@@ -83,7 +92,9 @@ def nearest(vectors: FloatArray, k: int, index: NearestItems, exclusions: Exclus
 def bought_before(bought: Bought, items: ItemTable, k: int, exclusions: Exclusions) -> Int32Array:
     """(B, k) bought rows, the highest decayed frequency first, equal ones by row."""
     groups = bought.groups
-    kept = items.retrievable[groups.item_row] & ~np.isin(groups.key, exclusions.key)
+    kept = items.retrievable[groups.item_row]
+    if len(exclusions.rows):
+        kept &= ~np.isin(groups.request * ITEM_COUNT_MAX + groups.item_row, exclusion_keys(exclusions))
     request, rows, weight = groups.request[kept], groups.item_row[kept], bought.decayed_slow[kept]
     order = np.lexsort((-weight, request))
     request, rows = request[order], rows[order]

@@ -19,8 +19,8 @@ def pair_inputs(
     """(B, K, P) float32, columns as `towers.ranking.pair_input_names`; what stands at padded places means nothing."""
     rows = np.maximum(candidates.rows, 0)
     columns = [*_of_purchases(bought, rows), *_of_other_events(batch, rows, bought.groups.item_count)]
-    for codes in items.affinity.values():
-        columns += _of_attribute(bought, codes, rows)
+    for codes, value_count in zip(items.affinity.T, items.affinity_counts.tolist(), strict=True):
+        columns += _of_attribute(bought, codes, value_count, rows)
     columns.append(np.einsum("bkd,bd->bk", items.vectors[rows], user_vectors))
     columns += [((candidates.sources & np.uint8(bit)) > 0).astype(np.float32) for bit in SOURCE_BITS]
     return np.stack(columns, axis=2)
@@ -64,10 +64,9 @@ def _of_other_events(batch: HistoryBatch, rows: Int32Array, item_count: int) -> 
     ]
 
 
-def _of_attribute(bought: Bought, codes: Int32Array, rows: Int32Array) -> list[FloatArray]:
+def _of_attribute(bought: Bought, codes: Int32Array, value_count: int, rows: Int32Array) -> list[FloatArray]:
     """Three columns (B, K): what the shopper bought of items with the same value of one attribute."""
-    targets, value_count = bought.targets, int(codes.max(initial=0)) + 1
-    cell_count = len(rows) * value_count
+    targets, cell_count = bought.targets, len(rows) * value_count
     cell = request_of_event(targets) * value_count + codes[targets.item_row]
     decayed = np.bincount(cell, weights=bought.weight, minlength=cell_count).astype(np.float32)
     since = np.full(cell_count, NEVER_DAYS)
