@@ -8,7 +8,7 @@ Sums are taken in the order written, unless `reorder` lets them be vectorised.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -19,11 +19,9 @@ _REORDERED = {"contract", "reassoc", "nsz"}  # not nnan, not ninf: -inf and NaN 
 
 def kernel(function: F) -> F:
     """Compiles; floating-point results are those of the loops as written."""
-    compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    return compiled
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 def reordered_kernel(function: F) -> F:
     """Compiles; sums may be taken in another order, so that they run on vector registers."""
-    compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDERED)(function)
-    return compiled
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDERED)(function))

@@ -93,7 +93,7 @@ def age_in_days(as_of_s: int, time_s: int) -> np.float32:
 @kernel
 def slow_weight(age_days: np.float32) -> float:
     """What an event of this age counts."""
-    return 2.0 ** (-age_days / HALF_LIFE_SLOW_DAYS)
+    return float(2.0 ** (-age_days / HALF_LIFE_SLOW_DAYS))
 
 
 @kernel
@@ -110,7 +110,7 @@ def find_row(item_row: Int32Array, begin: int, end: int, row: int) -> int:
 
 
 @kernel
-def _find(offsets: Int64Array, item_row: Int32Array, rows: Int32Array) -> Int64Array:
+def _find(offsets: Int64Array, item_row: Int32Array, rows: NDArray[np.integer]) -> Int64Array:
     found = np.empty(rows.shape, np.int64)
     for request in range(rows.shape[0]):
         for column in range(rows.shape[1]):
@@ -173,7 +173,7 @@ def _aggregate(
                 if at == first or time_s[event] != last_s:
                     visits += 1
                     decayed_slow += weight
-                    decayed_fast += 2.0 ** (-age / HALF_LIFE_FAST_DAYS)
+                    decayed_fast += float(2.0 ** (-age / HALF_LIFE_FAST_DAYS))
                 last_s = time_s[event]
                 at += 1
             rows[group], events[group], times[group] = row, at - first, visits

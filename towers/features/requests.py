@@ -69,9 +69,7 @@ def request_arrays(
     """Builds the arrays of B requests from their histories; `user_bucket`, `user_attribute`, `context` pass through."""
     events = (batch.offsets, batch.item_row, batch.event_type, batch.time_s, batch.as_of_s)
     item_row, event_type, gap_bucket, hour, weekday, feature = _arrays(*events, sequence_events_max)
-    return RequestArrays(
-        item_row, event_type, gap_bucket, hour, weekday, feature, user_bucket, user_attribute, context
-    )
+    return RequestArrays(item_row, event_type, gap_bucket, hour, weekday, feature, user_bucket, user_attribute, context)
 
 
 @kernel

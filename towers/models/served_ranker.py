@@ -37,7 +37,7 @@ class ServedRanker:
             rows: (B, K) candidates, -1 pads.
             pairs: (B, K, P) as `pair_inputs`.
         """
-        hidden = pairs.reshape(-1, pairs.shape[2]) @ self._pair  # (B · K, H)
+        hidden: FloatArray = pairs.reshape(-1, pairs.shape[2]) @ self._pair  # (B · K, H)
         _rectify(rows, request @ self._request + self._offset, item_part, hidden)
         return _scores(rows, hidden @ self._middle, self._middle_offset, self._out, self._out_offset)
 

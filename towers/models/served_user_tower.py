@@ -1,4 +1,4 @@
-"""The user tower as it is served: the same vector as `UserTower.forward` in evaluation, in a fraction of its operations.
+"""The user tower as it is served: the vector of `UserTower.forward` in evaluation, in a fraction of its operations.
 
 Only the newest position is read, so no key and no value is ever computed: with one query a head, q · (W_k x) is
 (W_kᵀ q) · x, and the weighted mean of values is the value of the weighted mean. Both matrices are multiplied out once.
@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from towers.compiled import kernel, reordered_kernel
@@ -88,7 +89,8 @@ class CompiledUserTower:
         kept += self._block_mlp(_layer_norm(kept, *self._block_norm))
         total = arrays.feature @ self._features + self._features_offset
         _add_present(offsets, _layer_norm(kept, *self._encoder_norm), total)
-        codes = [arrays.hour[:, None], arrays.weekday[:, None], arrays.user_attribute, arrays.context]
+        codes: list[NDArray[np.integer]] = [arrays.hour[:, None], arrays.weekday[:, None]]
+        codes += [arrays.user_attribute, arrays.context]
         if self._reads_user:
             codes.append(arrays.user_bucket[:, None])
         _add_rows(np.concatenate(codes, axis=1, dtype=np.int64), self._table_begins, self._tables, total)
@@ -102,12 +104,13 @@ class _Mlp:
     def __init__(self, layers: nn.Module) -> None:
         assert isinstance(layers, nn.Sequential)
         first, _, second = layers
-        assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
+        assert isinstance(first, nn.Linear)
+        assert isinstance(second, nn.Linear)
         self._first, self._first_offset = _array(first.weight.T), _array(first.bias)
         self._second, self._second_offset = _array(second.weight.T), _array(second.bias)
 
     def __call__(self, x: FloatArray) -> FloatArray:
-        hidden = x @ self._first
+        hidden: FloatArray = x @ self._first
         _gelu(hidden, self._first_offset)
         out: FloatArray = hidden @ self._second + self._second_offset
         return out
