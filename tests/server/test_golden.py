@@ -17,7 +17,8 @@ from server.golden import GOLDEN_FILE, GoldenMismatch, check_golden, write_golde
 from server.model import open_serving_model
 from server.serving_model import ServingModel
 from tests.conftest import SmallGeneration
-from tests.server.real_engine import PLACEMENTS
+from tests.server.real_engine import NOW_S, PLACEMENTS
+from towers.recommender import Recommender, UserEmbedder
 
 
 @pytest.fixture
@@ -127,14 +128,20 @@ def test_a_placement_that_only_the_builder_knows_is_refused(
         check(stored)
 
 
-def test_a_model_whose_training_diverged_writes_no_golden_answers(small_generation: SmallGeneration) -> None:
+@pytest.mark.parametrize("weight", ["from_request.weight", "from_pair.weight", "middle.weight", "out.bias"])
+def test_a_model_whose_training_diverged_writes_no_golden_answers(
+    small_generation: SmallGeneration, weight: str
+) -> None:
     from index.generation import open_generation
 
-    broken = open_serving_model(open_generation(small_generation.root, small_generation.generation_id))
+    whole = open_serving_model(open_generation(small_generation.root, small_generation.generation_id))
+    model, snapshot = whole.model, whole.snapshot
     with torch.no_grad():
-        broken.model.ranker.out.bias.fill_(float("nan"))
+        model.ranker.get_parameter(weight).view(-1)[0] = float("nan")
+    embedder = UserEmbedder(model.user_tower, snapshot.items.vectors, model.settings.features.sequence_events_max)
+    recommender = Recommender(embedder, model.ranker, snapshot.items, snapshot.item_part, whole.searcher)
     with pytest.raises(GoldenMismatch, match=r"query 0 .*no numbers"):
-        write_golden(broken, ["u01"], ["shoes-1"], 1.0)
+        write_golden(replace(whole, recommender=recommender), ["u01"], ["shoes-1"], NOW_S)
 
 
 def test_golden_queries_ask_the_engine_itself(serving: ServingModel, stored: dict[str, Any]) -> None:

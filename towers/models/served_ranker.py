@@ -43,7 +43,7 @@ class ServedRanker:
 
 
 def _array(values: torch.Tensor) -> FloatArray:
-    return np.ascontiguousarray(values.detach().cpu().numpy())
+    return np.array(values.detach().cpu().numpy(), order="C")  # a copy: the trained weights may go on changing
 
 
 @reordered_kernel

@@ -117,7 +117,7 @@ class _Mlp:
 
 
 def _array(values: Tensor) -> FloatArray:
-    return np.ascontiguousarray(values.detach().cpu().numpy())
+    return np.array(values.detach().cpu().numpy(), order="C")  # a copy: the trained weights may go on changing
 
 
 def _norm(layer: nn.LayerNorm) -> tuple[FloatArray, FloatArray, float]:
