@@ -27,6 +27,9 @@ from numba.core.dispatcher import Dispatcher
 F = TypeVar("F", bound=Callable[..., Any])
 
 _REORDERED = {"contract", "reassoc", "nsz"}  # not nnan, not ninf: -inf and NaN keep their meaning
+_NOWHERE = (
+    "compiled kernels are kept nowhere, so every process compiles them; let NUMBA_CACHE_DIR name a writable place"
+)
 _CONSTANTS = (int, float, str, tuple, np.generic)
 
 
@@ -44,8 +47,8 @@ def _compiled(function: F, **options: Any) -> F:
     dispatcher: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
     try:
         dispatcher._cache = _Cache(function)
-    except RuntimeError as error:  # numba found no place that it can write
-        warnings.warn(f"{error}: compiled anew by every process; let NUMBA_CACHE_DIR name a place", stacklevel=3)
+    except RuntimeError:  # numba found no place that it can write
+        warnings.warn(_NOWHERE, stacklevel=1)  # the same place for all kernels, so that it is said once
     return cast(F, dispatcher)
 
 
@@ -74,7 +77,7 @@ class _Cache(FunctionCache):
         try:
             super().save_overload(sig, data)
         except OSError as error:
-            warnings.warn(f"compiled kernels are not kept: {error}", stacklevel=2)
+            warnings.warn(f"a compiled kernel is not kept: {error}", stacklevel=1)
 
 
 @cache
