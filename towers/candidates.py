@@ -197,9 +197,7 @@ def _buy_again(
 
 
 @kernel
-def _append(
-    keys: Int64Array, end: int, rows: NDArray[np.integer], k: int, source: int, excluded: Int32Array
-) -> int:
+def _append(keys: Int64Array, end: int, rows: NDArray[np.integer], k: int, source: int, excluded: Int32Array) -> int:
     """Writes the first k rows that are not excluded into `keys[end:]`, each with its source; returns the new end."""
     last = end + k
     for row in rows:

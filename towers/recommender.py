@@ -26,6 +26,7 @@ from towers.models.user_tower import UserTower
 from towers.ranking import item_inputs, pair_inputs, request_inputs
 from towers.settings import CandidateSettings
 
+
 @dataclass(frozen=True, slots=True)
 class Shoppers:
     """B requests before any model has seen them.

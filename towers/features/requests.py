@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from towers.compiled import kernel
 from towers.features.histories import FloatArray, HistoryBatch, Int32Array, Int64Array, UInt8Array
-from towers.features.purchases import NEVER_DAYS, age_in_days
+from towers.features.purchases import NEVER_DAYS
 
 REQUEST_FEATURES = (
     "log_events",
@@ -69,9 +69,7 @@ def request_arrays(
     """Builds the arrays of B requests from their histories; `user_bucket`, `user_attribute`, `context` pass through."""
     events = (batch.offsets, batch.item_row, batch.event_type, batch.time_s, batch.as_of_s)
     item_row, event_type, gap_bucket, hour, weekday, feature = _arrays(*events, sequence_events_max)
-    return RequestArrays(
-        item_row, event_type, gap_bucket, hour, weekday, feature, user_bucket, user_attribute, context
-    )
+    return RequestArrays(item_row, event_type, gap_bucket, hour, weekday, feature, user_bucket, user_attribute, context)
 
 
 @kernel
@@ -104,7 +102,7 @@ def _arrays(
         ordered = np.sort(item_row[begin:end])
         for place in range(count):
             distinct += place == 0 or ordered[place] != ordered[place - 1]
-        newest = age_in_days(now_s, time_s[end - 1]) if count else np.float32(NEVER_DAYS)
+        newest = max(now_s - time_s[end - 1], 0) / _DAY_S if count else NEVER_DAYS
         hour, weekday = (now_s // 3_600) % 24, (now_s // _DAY_S + _EPOCH_WEEKDAY) % 7
         hours[request], weekdays[request] = hour, weekday
         line = features[request]
