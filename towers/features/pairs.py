@@ -75,9 +75,10 @@ def pair_features(
     _write_others(candidates, others.offsets, others.item_row, of_others, out)
     if codes.shape[1]:
         targets = (batch.offsets, batch.item_row, batch.is_target)
-        slots, decayed, newest = _sum_by_value(*targets, purchases.weight, codes, code_counts)
-        age = np.append(purchases.age_days, np.float32(NEVER_DAYS))[newest]  # -1, the last, where nothing was bought
-        values = np.stack([np.log1p(decayed), decayed / (total[:, None, None] + 1), np.log1p(age)], axis=3)
+        slots, decayed, share, age = _sum_by_value(
+            *targets, purchases.weight, purchases.age_days, total, codes, code_counts
+        )
+        values = np.stack([np.log1p(decayed), share, np.log1p(age)], axis=1)
         _write_attributes(candidates, *targets, slots, values, codes, code_counts, out)
     return out
 
@@ -134,44 +135,43 @@ def _sum_by_value(
     item_row: Int32Array,
     is_target: BoolArray,
     weight: FloatArray,
+    age_days: FloatArray,
+    total: FloatArray,
     codes: Int32Array,
     code_counts: Int64Array,
-) -> tuple[Int32Array, FloatArray, Int64Array]:
-    """Numbers the values that each request bought, from slot 1 on; slot 0 stands for all others.
+) -> tuple[Int32Array, FloatArray, FloatArray, FloatArray]:
+    """Gives every (request, attribute, value) that was bought a slot; slot 0 stands for all that never were.
 
     Returns:
-        (E, A) the slot of each target event's value; (B, A, S) the summed weight of each slot, and its newest event,
-        -1 where there is none.
+        (E, A) the slot of each target event's values; (S,) of each slot the summed weight, its share of the request's
+        `total`, and the age of its newest event.
     """
-    request_count, attribute_count = len(offsets) - 1, codes.shape[1]
-    longest = 0
-    for request in range(request_count):
-        longest = max(longest, offsets[request + 1] - offsets[request])
+    attribute_count = codes.shape[1]
     slots = np.zeros((len(item_row), attribute_count), np.int32)
-    decayed = np.zeros((request_count, attribute_count, longest + 1), np.float32)
-    newest = np.full((request_count, attribute_count, longest + 1), -1, np.int64)
+    room = 1 + len(item_row) * attribute_count
+    decayed, share, age = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
+    decayed[0], share[0], age[0] = 0, 0, NEVER_DAYS
     slot_of = np.zeros((attribute_count, code_counts.max()), np.int32)
-    filled = np.zeros(attribute_count, np.int32)
-    for request in range(request_count):
-        begin, end = offsets[request], offsets[request + 1]
-        filled[:] = 0
-        for event in range(begin, end):
+    end = 1
+    for request in range(len(offsets) - 1):
+        first = end
+        for event in range(offsets[request], offsets[request + 1]):
             if not is_target[event]:
                 continue
             for attribute in range(attribute_count):
                 value = codes[item_row[event], attribute]
                 slot = slot_of[attribute, value]
-                if slot == 0:
-                    filled[attribute] += 1
-                    slot = filled[attribute]
+                if slot < first:  # of an earlier request, or none
+                    slot = end
                     slot_of[attribute, value] = slot
+                    decayed[slot] = 0
+                    end += 1
                 slots[event, attribute] = slot
-                decayed[request, attribute, slot] += weight[event]
-                newest[request, attribute, slot] = event
-        for event in range(begin, end):
-            for attribute in range(attribute_count):
-                slot_of[attribute, codes[item_row[event], attribute]] = 0
-    return slots, decayed, newest
+                decayed[slot] += weight[event]
+                age[slot] = age_days[event]  # events ascend in time: the newest stays
+        for slot in range(first, end):
+            share[slot] = decayed[slot] / (total[request] + np.float32(1))
+    return slots, decayed[:end], share[:end], age[:end]
 
 
 @kernel
@@ -186,7 +186,7 @@ def _write_attributes(
     code_counts: Int64Array,
     out: FloatArray,
 ) -> None:
-    """`values` (B, A, S, 3) of the slots of `_sum_by_value`, to the candidates whose values they are."""
+    """`values` (S, 3) of the slots of `_sum_by_value`, to the candidates whose values they are."""
     attribute_count = codes.shape[1]
     slot_of = np.zeros((attribute_count, code_counts.max()), np.int32)
     for request in range(candidates.shape[0]):
@@ -200,7 +200,7 @@ def _write_attributes(
                 continue
             line = out[request, column, _ITEM_COUNT:]
             for attribute in range(attribute_count):
-                value = values[request, attribute, slot_of[attribute, codes[row, attribute]]]
+                value = values[slot_of[attribute, codes[row, attribute]]]
                 for part in range(_ATTRIBUTE_COUNT):
                     line[attribute * _ATTRIBUTE_COUNT + part] = value[part]
         for event in range(offsets[request], offsets[request + 1]):

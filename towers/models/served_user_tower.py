@@ -1,4 +1,4 @@
-"""The user tower as it is served: the same vector as `UserTower.forward` in evaluation, in a fraction of its operations.
+"""The user tower as it is served: the vectors of `UserTower.forward` in evaluation, in a fraction of the operations.
 
 Only the newest position is read, so no key and no value is ever computed: with one query a head, q · (W_k x) is
 (W_kᵀ q) · x, and the weighted mean of values is the value of the weighted mean. Both matrices are multiplied out once.
@@ -102,7 +102,8 @@ class _Mlp:
     def __init__(self, layers: nn.Module) -> None:
         assert isinstance(layers, nn.Sequential)
         first, _, second = layers
-        assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
+        assert isinstance(first, nn.Linear)
+        assert isinstance(second, nn.Linear)
         self._first, self._first_offset = _array(first.weight.T), _array(first.bias)
         self._second, self._second_offset = _array(second.weight.T), _array(second.bias)
 
@@ -263,7 +264,7 @@ def _attend(offsets: Int64Array, events: FloatArray, asked: FloatArray) -> Float
     return out
 
 
-# The error function as x · N(x²) / D(x²) on [-4, 4], beyond which float32 rounds it to ±1; within 2e-7 (a test compares).
+# The error function as x · N(x²) / D(x²) on [-4, 4], beyond which float32 rounds it to ±1.
 _ERF_ABOVE = np.array(
     [
         -2.72614225801306e-10,
