@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from rich.progress import Progress
 
@@ -17,6 +18,11 @@ from towers.schema import Dataset, ShopConfig, load_dataset, read_shop_config
 if TYPE_CHECKING:
     from tests.server.conftest import Running
     from towers.model import TrainedModel
+
+
+# The first example of a test may be the one for which a kernel is compiled; pytest's own limit ends what hangs.
+hypothesis.settings.register_profile("twinrank", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("twinrank")
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,7 @@ class Snapshot:
         affinity = item_arrays["affinity"]
         if affinity.shape[1] != len(affinity_attributes):
             raise SnapshotInvalid(
-                f"{ITEMS_FILE}: array affinity has {affinity.shape[1]} columns, the model reads "
+                f"{ITEMS_FILE}: array affinity has {affinity.shape[1]} columns; the model reads "
                 f"{len(affinity_attributes)} attributes"
             )
         user_arrays = _typed(USERS_FILE, users, _USER_ARRAYS)

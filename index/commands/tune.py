@@ -83,7 +83,6 @@ def _user_vectors(serving: ServingModel, config: IndexConfig) -> np.ndarray[Any,
         users.bucket[rows],
         users.attribute[rows],
         np.zeros((len(rows), len(serving.contexts)), np.int32),
-        len(serving.item_ids),
     )
     embedder = UserEmbedder(serving.model.user_tower, serving.snapshot.items.vectors, features.sequence_events_max)
     return np.ascontiguousarray(embedder.embed(shoppers).vectors)

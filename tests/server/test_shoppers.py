@@ -141,7 +141,7 @@ def test_a_shop_without_carts_and_views_takes_context_items_for_its_target_type_
     for role in (ContextItems.CART, ContextItems.SEED):
         readied = read(ask(context_item_ids=("a",)), role=role, serving=serving)
         assert events_of(readied) == [(0, 0, NOW_S, False)]
-        assert len(readied.shoppers.purchases.groups.key) == 0
+        assert len(readied.shoppers.purchases.groups.item_row) == 0
 
 
 def test_excluded_items_are_pairs_of_request_and_row() -> None:

@@ -21,7 +21,7 @@ Event = tuple[int, int, int]
 def histories_of(users: Sequence[Sequence[Event]]) -> Histories:
     """The log of users, each with their events oldest first; purchases are the goal."""
     rows = [(user, *event) for user, events in enumerate(users) for event in events]
-    user, item, kind, time_s = np.array(rows, np.int64).reshape(-1, 4).T
+    user, item, kind, time_s = np.array(rows, np.int64).reshape(-1, 4).T.copy()
     return Histories.from_events(
         user.astype(np.int32), item.astype(np.int32), kind.astype(np.uint8), time_s, len(users), [PURCHASE]
     )
@@ -29,7 +29,7 @@ def histories_of(users: Sequence[Sequence[Event]]) -> Histories:
 
 def extra_of(events: Sequence[tuple[int, int, int, bool]]) -> ExtraEvents:
     """Events that came with a request: item row, type, time, whether it counts as the goal."""
-    item, kind, time_s, is_target = np.array(events, np.int64).reshape(-1, 4).T
+    item, kind, time_s, is_target = np.array(events, np.int64).reshape(-1, 4).T.copy()
     return ExtraEvents(item.astype(np.int32), kind.astype(np.uint8), time_s, is_target.astype(np.bool_))
 
 

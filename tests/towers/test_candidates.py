@@ -20,7 +20,8 @@ def table_of(vectors: np.ndarray, popular: list[int], retrievable: list[bool]) -
     return ItemTable(
         vectors=vectors.astype(np.float32),
         statistics=np.zeros((len(vectors), 1), np.float32),
-        affinity={},
+        affinity=np.zeros((len(vectors), 0), np.int32),
+        affinity_counts=np.zeros(0, np.int64),
         popular=np.array([row for row in popular if retrievable[row]], np.int32),
         retrievable=np.array(retrievable),
     )
@@ -34,14 +35,12 @@ def purchases_of(*baskets: list[tuple[int, float]]) -> Purchases:
     """One request for each list of (item row, days ago)."""
     users = [sorted(((row, PURCHASE, NOW - int(days * DAY_S)) for row, days in b), key=lambda e: e[2]) for b in baskets]
     count = len(users)
-    return Purchases.of(
-        Asked(histories_of(users), list(range(count)), [NOW] * count, [None] * count).batch(), ITEM_COUNT
-    )
+    return Purchases.of(Asked(histories_of(users), list(range(count)), [NOW] * count, [None] * count).batch())
 
 
 def exclusions_of(pairs: list[tuple[int, int]], request_count: int) -> Exclusions:
     request, row = np.array(pairs, np.int64).reshape(-1, 2).T
-    return Exclusions.of(request, row, request_count, ITEM_COUNT)
+    return Exclusions.of(request, row, request_count)
 
 
 def found(candidates: Candidates) -> list[dict[int, int]]:
@@ -137,7 +136,7 @@ def test_everything_excluded_leaves_no_candidate() -> None:
 
 def test_no_source_and_no_request_are_no_candidates() -> None:
     assert find(settings_of(), [1.0, 1.0], purchases_of([(6, 1)], [])).rows.shape == (2, 0)
-    nobody = find(settings_of(3, 3, 3), [], Purchases.of(Asked(histories_of([[]]), [], [], []).batch(), ITEM_COUNT))
+    nobody = find(settings_of(3, 3, 3), [], Purchases.of(Asked(histories_of([[]]), [], [], []).batch()))
     assert len(nobody.rows) == 0
 
 
@@ -151,13 +150,34 @@ def test_shoppers_who_exclude_more_than_the_search_is_deepened_for_get_fewer(mon
 
 
 def test_repeated_exclusions_count_once() -> None:
-    exclusions = exclusions_of([(1, 2), (1, 2), (0, 6)], 3)
+    pairs = [(1, 2), (1, 2), (0, 6)]
+    exclusions = exclusions_of(pairs, 3)
     assert exclusions.count.tolist() == [1, 1, 0]
-    assert exclusions.hit(np.array([[6, -1], [2, 6], [6, 2]])).tolist() == [
-        [True, False],
-        [True, False],
-        [False, False],
+    assert exclusions.offsets.tolist() == [0, 1, 2, 2]
+    assert exclusions.rows.tolist() == [6, 2]
+    assert found(find(settings_of(popular=2, two_tower=1), [1.0, 1.0, 1.0], purchases_of([], [], []), pairs)) == [
+        {5: TWO_TOWER, 3: POPULAR, 0: POPULAR},
+        {6: TWO_TOWER, 3: POPULAR, 0: POPULAR},
+        {6: TWO_TOWER, 3: POPULAR, 0: POPULAR},
     ]
+
+
+def test_exclusions_are_ascending_and_each_stands_once_in_its_request() -> None:
+    exclusions = exclusions_of([(2, 5), (0, 3), (2, 1), (2, 5), (0, 0)], 4)
+    assert exclusions.offsets.tolist() == [0, 2, 2, 4, 4]
+    assert exclusions.rows.tolist() == [0, 3, 1, 5]
+    assert exclusions.count.tolist() == [2, 0, 2, 0]
+    none = exclusions_of([], 2)
+    assert (none.offsets.tolist(), none.rows.tolist()) == ([0, 0, 0], [])
+
+
+def test_a_request_is_held_by_its_own_exclusions_and_by_no_other() -> None:
+    purchases = purchases_of([(6, 1), (5, 2)], [(6, 1), (5, 2)])
+    for excluded in ([(0, 6)], [(1, 6)]):
+        candidates = found(find(settings_of(buy_again=2), [1.0, 1.0], purchases, excluded))
+        [(request, row)] = excluded
+        assert row not in candidates[request]
+        assert candidates[1 - request] == {6: BUY_AGAIN, 5: BUY_AGAIN}
 
 
 _ROWS = st.integers(0, ITEM_COUNT - 1)
@@ -192,7 +212,7 @@ def test_a_loop_over_every_item_finds_the_same(
     settings: CandidateSettings,
 ) -> None:
     case, excluded, vectors, seeds = request
-    purchases = Purchases.of(case.batch(), ITEM_COUNT)
+    purchases = Purchases.of(case.batch())
     together = find_candidates(
         vectors, purchases, items, SortingRetriever(items), settings, exclusions_of(excluded, len(vectors)), seeds
     )
@@ -237,7 +257,7 @@ def test_a_batch_is_its_single_requests(
     retriever = SortingRetriever(items)
     together = find_candidates(
         vectors,
-        Purchases.of(case.batch(), ITEM_COUNT),
+        Purchases.of(case.batch()),
         items,
         retriever,
         settings,
@@ -248,7 +268,7 @@ def test_a_batch_is_its_single_requests(
         one = slice(place, place + 1)
         alone = find_candidates(
             vectors[one],
-            Purchases.of(case.single(place), ITEM_COUNT),
+            Purchases.of(case.single(place)),
             items,
             retriever,
             settings,

@@ -53,7 +53,10 @@ def test_affinity_codes_are_those_of_the_named_attributes(
 ) -> None:
     vectors = np.zeros((data.item_count, 4), np.float32)
     table = item_table(data, vectors, settings, small_dataset.meta.last_time_s)
-    assert tuple(table.affinity) == settings.features.affinity_attributes == ("category", "brand")
+    assert settings.features.affinity_attributes == ("category", "brand")
     names = list(data.encoders.items.categorical)
-    for name, codes in table.affinity.items():
-        assert codes.tolist() == data.items.attribute_code[:, names.index(name)].tolist()
+    assert table.affinity.shape == (data.item_count, 2)
+    for column, name in enumerate(settings.features.affinity_attributes):
+        codes = data.items.attribute_code[:, names.index(name)]
+        assert table.affinity[:, column].tolist() == codes.tolist()
+        assert table.affinity_counts[column] == codes.max() + 1

@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.towers.exact_retriever import SortingRetriever
 from tests.towers.random_logs import DAY_S, ITEM_COUNT, PURCHASE, VIEW, Asked, extra_of, histories_of
-from towers.candidates import Candidates, Exclusions, ItemTable
+from towers.candidates import Candidates, Exclusions, ItemTable, code_counts
 from towers.features.histories import FloatArray, Int32Array
 from towers.features.item_statistics import STATISTIC_NAMES
 from towers.features.requests import REQUEST_FEATURES
@@ -18,6 +20,7 @@ from towers.settings import CandidateSettings, FeatureSettings, TowerSettings
 
 DIMENSION, LENGTH = 8, 5
 NOW = 100 * DAY_S
+CATEGORY = np.array([[1], [1], [2], [2], [3], [3], [0]], np.int32)
 SETTINGS = CandidateSettings(two_tower=3, buy_again=2, popular=2, similar=2)
 LOG = histories_of(
     [
@@ -30,24 +33,30 @@ ASKED = Asked(LOG, [0, -1, 2, 1], [NOW] * 4, [None, None, extra_of([(1, VIEW, NO
 
 
 @pytest.fixture(scope="module")
-def recommender() -> Recommender:
-    """Random weights and vectors: what matters here is that every stage fits the next."""
-    torch.manual_seed(4)
-    vectors = torch.nn.functional.normalize(torch.randn(ITEM_COUNT, DIMENSION), dim=1).numpy()
-    items = ItemTable(
-        vectors=vectors,
-        statistics=torch.randn(ITEM_COUNT, len(STATISTIC_NAMES)).numpy(),
-        affinity={"category": np.array([1, 1, 2, 2, 3, 3, 0], np.int32)},
-        popular=np.arange(ITEM_COUNT, dtype=np.int32),
-        retrievable=np.ones(ITEM_COUNT, np.bool_),
-    )
-    ranker = Ranker(
+def ranker() -> Ranker:
+    torch.manual_seed(3)
+    return Ranker(
         RankerShape(
             request=DIMENSION + len(REQUEST_FEATURES),
             item=DIMENSION + len(STATISTIC_NAMES),
             pair=len(pair_input_names(["category"])),
             hidden=(16, 8),
         )
+    )
+
+
+@pytest.fixture(scope="module")
+def recommender(ranker: Ranker) -> Recommender:
+    """Random weights and vectors: what matters here is that every stage fits the next."""
+    torch.manual_seed(4)
+    vectors = torch.nn.functional.normalize(torch.randn(ITEM_COUNT, DIMENSION), dim=1).numpy()
+    items = ItemTable(
+        vectors=vectors,
+        statistics=torch.randn(ITEM_COUNT, len(STATISTIC_NAMES)).numpy(),
+        affinity=CATEGORY,
+        affinity_counts=code_counts(CATEGORY),
+        popular=np.arange(ITEM_COUNT, dtype=np.int32),
+        retrievable=np.ones(ITEM_COUNT, np.bool_),
     )
     tower = UserTower(
         UserShape(2, (3,), (2,)),
@@ -63,13 +72,13 @@ def shoppers_of(case: Asked) -> Shoppers:
     rows = np.maximum(case.user_rows, 0)
     bucket = np.where(np.array(case.user_rows) >= 0, rows % 4 + 1, 0).astype(np.int32)
     attribute, context = (rows % 3).astype(np.int32).reshape(count, 1), np.ones((count, 1), np.int32)
-    return Shoppers.of(case.batch(), bucket, attribute, context, ITEM_COUNT)
+    return Shoppers.of(case.batch(), bucket, attribute, context)
 
 
 def recommend(recommender: Recommender, case: Asked, excluded: list[tuple[int, int]]) -> tuple[Candidates, FloatArray]:
     embedded = recommender.embed(shoppers_of(case))
     request, row = np.array(excluded, np.int64).reshape(-1, 2).T
-    exclusions = Exclusions.of(request, row, len(case.user_rows), ITEM_COUNT)
+    exclusions = Exclusions.of(request, row, len(case.user_rows))
     candidates = recommender.retrieve(embedded, SETTINGS, exclusions)
     return candidates, recommender.score(embedded, candidates, recommender.pair_inputs(embedded, candidates))
 
@@ -117,9 +126,9 @@ def test_an_empty_batch_stays_empty(recommender: Recommender) -> None:
     assert len(top(candidates, scores, 5)[0]) == 0
 
 
-def test_scores_are_those_of_the_unsplit_ranker(recommender: Recommender) -> None:
+def test_scores_are_those_of_the_unsplit_ranker(recommender: Recommender, ranker: Ranker) -> None:
     embedded = recommender.embed(shoppers_of(ASKED))
-    candidates = recommender.retrieve(embedded, SETTINGS, Exclusions.of(_none(), _none(), 4, ITEM_COUNT))
+    candidates = recommender.retrieve(embedded, SETTINGS, Exclusions.of(_none(), _none(), 4))
     pairs = recommender.pair_inputs(embedded, candidates)
     scores = recommender.score(embedded, candidates, pairs)
     request = np.concatenate([embedded.vectors, embedded.arrays.feature], axis=1)
@@ -127,7 +136,7 @@ def test_scores_are_those_of_the_unsplit_ranker(recommender: Recommender) -> Non
     place, column = np.nonzero(candidates.rows >= 0)
     with torch.inference_mode():
         expected = torch.sigmoid(
-            recommender._ranker(
+            ranker(
                 torch.from_numpy(request[place]),
                 torch.from_numpy(item[candidates.rows[place, column]]),
                 torch.from_numpy(pairs[place, column]),
@@ -143,7 +152,30 @@ def test_top_orders_by_score_and_equal_scores_by_row() -> None:
     assert rows.tolist() == [[4, 9, 1], [3, 2, -1]]
     assert best.ravel().tolist() == pytest.approx([0.9, 0.4, 0.2, 0.3, 0.1, -1])
     assert columns.tolist() == [[1, 3, 0], [1, 0, 2]]
-    assert top(candidates, scores, 50)[0].shape == (2, 4)
+    assert top(candidates, scores, 50)[0].tolist() == [[4, 9, 1, 5], [3, 2, -1, -1]]
+    assert [part.shape for part in top(candidates, scores, 0)] == [(2, 0)] * 3
+
+
+_SCORE = st.sampled_from([-1.0, 0.0, 0.25, 0.5, 0.5, 1.0])  # few, so that equal ones are common
+
+
+@given(
+    st.integers(0, 9).flatmap(lambda width: st.lists(st.lists(_SCORE, min_size=width, max_size=width), max_size=4)),
+    st.integers(0, 12),
+)
+def test_top_is_a_stable_sort_of_each_request(lines: list[list[float]], k: int) -> None:
+    scores = np.array(lines, np.float32).reshape(len(lines), -1 if lines and lines[0] else 0)
+    rows = np.tile(np.arange(0, 3 * scores.shape[1], 3, dtype=np.int32), (len(lines), 1))
+    found = top(Candidates(rows, np.ones(rows.shape, np.uint8)), scores, k)
+    columns = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    assert found[2].tolist() == columns.tolist()
+    assert found[1].tolist() == np.take_along_axis(scores, columns, axis=1).tolist()
+    assert found[0].tolist() == (3 * columns).tolist()
+
+
+def test_top_ranks_infinite_scores_where_they_belong() -> None:
+    scores = np.array([[0.5, -np.inf, np.inf, 0.75]], np.float32)
+    assert top(candidates_of([[1, 2, 3, 4]]), scores, 3)[0].tolist() == [[3, 4, 1]]
 
 
 def candidates_of(rows: list[list[int]]) -> Candidates:

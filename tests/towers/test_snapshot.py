@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from towers.candidates import ItemTable
+from towers.candidates import ItemTable, code_counts
 from towers.features.histories import Histories
 from towers.features.items import ItemArrays
 from towers.learning_data import Encoders, LearningData, UserTable
@@ -17,6 +17,7 @@ from towers.models.ranker import Ranker, RankerShape
 from towers.snapshot import Snapshot, SnapshotInvalid, take_snapshot
 
 PURCHASE = 1
+BRAND_AND_COLOUR = np.array([[7, 1], [8, 2], [9, 3], [10, 4], [11, 5]], np.int32)
 
 
 def table() -> ItemTable:
@@ -24,7 +25,8 @@ def table() -> ItemTable:
     return ItemTable(
         vectors=np.arange(10, dtype=np.float32).reshape(5, 2),
         statistics=np.arange(5, dtype=np.float32)[:, None] * 10,
-        affinity={"brand": np.array([7, 8, 9, 10, 11], np.int32), "colour": np.array([1, 2, 3, 4, 5], np.int32)},
+        affinity=BRAND_AND_COLOUR,
+        affinity_counts=code_counts(BRAND_AND_COLOUR),
         popular=np.array([4, 1, 3], np.int32),
         retrievable=np.array([False, True, False, True, True]),
     )
@@ -65,7 +67,8 @@ def test_items_that_may_be_recommended_come_first_and_keep_their_order() -> None
     items = snapshot.items
     assert items.vectors.tolist() == [[2, 3], [6, 7], [8, 9], [0, 1], [4, 5]]
     assert items.statistics[:, 0].tolist() == [10, 30, 40, 0, 20]
-    assert items.affinity["brand"].tolist() == [8, 10, 11, 7, 9]
+    assert items.affinity.tolist() == [[8, 2], [10, 4], [11, 5], [7, 1], [9, 3]]
+    assert items.affinity_counts.tolist() == [12, 6]
     assert items.retrievable.tolist() == [True, True, True, False, False]
     assert items.popular.tolist() == [2, 0, 1]  # the same items by their new rows
 
@@ -91,12 +94,12 @@ def test_the_ranker_s_share_of_each_item_is_computed_from_its_row() -> None:
 
 def test_arrays_there_and_back() -> None:
     snapshot = taken()
-    again = Snapshot.from_arrays(snapshot.item_arrays(), snapshot.user_arrays(), (PURCHASE,), ("colour", "brand"))
+    again = Snapshot.from_arrays(snapshot.item_arrays(), snapshot.user_arrays(), (PURCHASE,), ("brand", "colour"))
     for name, array in snapshot.item_arrays().items():
         np.testing.assert_array_equal(again.item_arrays()[name], array)
     for name, array in snapshot.user_arrays().items():
         np.testing.assert_array_equal(again.user_arrays()[name], array)
-    assert list(again.items.affinity) == ["colour", "brand"]  # the model's order, not the file's
+    assert again.items.affinity_counts.tolist() == [12, 6]
     assert again.histories.target_types == (PURCHASE,)
 
 
@@ -108,7 +111,13 @@ def test_a_shop_without_users_events_or_affinities_has_a_snapshot_too() -> None:
         users=UserTable(empty, np.zeros((0, 0), np.int32)),
         histories=Histories.from_events(empty, empty, empty.astype(np.uint8), empty.astype(np.int64), 0, (PURCHASE,)),
     )
-    items = replace(table(), affinity={}, popular=empty, retrievable=np.zeros(5, np.bool_))
+    items = replace(
+        table(),
+        affinity=np.zeros((5, 0), np.int32),
+        affinity_counts=np.zeros(0, np.int64),
+        popular=empty,
+        retrievable=np.zeros(5, np.bool_),
+    )
     snapshot, order = take_snapshot(nobody, items, ranker(), 30)
     again = Snapshot.from_arrays(snapshot.item_arrays(), snapshot.user_arrays(), (PURCHASE,), ())
     assert order.tolist() == [0, 1, 2, 3, 4]
@@ -126,8 +135,11 @@ def test_a_shop_without_users_events_or_affinities_has_a_snapshot_too() -> None:
         ("popular", np.array([0, 3], np.int32)),
         ("popular", np.array([-1], np.int32)),
         ("item_part", np.zeros((6, 4), np.float32)),
-        ("affinity/brand", np.zeros(6, np.int32)),
-        ("affinity/brand", np.full(5, -1, np.int32)),
+        ("affinity", np.zeros((6, 2), np.int32)),
+        ("affinity", np.full((5, 2), -1, np.int32)),
+        ("affinity", np.zeros((5, 2), np.int64)),
+        ("affinity", np.zeros(5, np.int32)),
+        ("affinity", np.zeros((5, 3), np.int32)),
         ("offsets", np.zeros(0, np.int64)),
         ("offsets", np.array([0, 3, 2, 3])),
         ("offsets", np.array([1, 2, 3])),
@@ -149,6 +161,11 @@ def test_arrays_that_contradict_each_other_are_refused_by_name(array: str, value
         Snapshot.from_arrays(items, users, (PURCHASE,), ("brand", "colour"))
 
 
-def test_an_affinity_that_the_model_wants_and_the_file_lacks_is_refused() -> None:
-    with pytest.raises(SnapshotInvalid, match="array affinity/size is missing"):
-        Snapshot.from_arrays(taken().item_arrays(), taken().user_arrays(), (PURCHASE,), ("size",))
+def test_a_file_whose_affinity_columns_do_not_fit_the_model_is_refused() -> None:
+    arrays = taken().item_arrays()
+    for attributes in ((), ("brand",), ("brand", "colour", "size")):
+        with pytest.raises(SnapshotInvalid, match=f"array affinity has 2 columns; the model reads {len(attributes)} "):
+            Snapshot.from_arrays(arrays, taken().user_arrays(), (PURCHASE,), attributes)
+    del arrays["affinity"]
+    with pytest.raises(SnapshotInvalid, match="array affinity is missing"):
+        Snapshot.from_arrays(arrays, taken().user_arrays(), (PURCHASE,), ("brand", "colour"))

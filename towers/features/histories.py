@@ -123,9 +123,21 @@ class Histories:
         """The events `start[i]:end[i]` (B,) of the log as the history of request `i`; the rest as in `batch`."""
         targets = self.is_target(np.arange(256, dtype=np.uint8))
         offsets, events = _joined(extra, len(start))
-        log = (self.item_row, self.event_type, self.time_s, targets)
-        extras = (offsets, events.item_row, events.event_type, events.time_s, events.is_target)
-        found = _newest(start, end, as_of_s, *log, *extras, event_count_max)
+        found = _newest(
+            start,
+            end,
+            as_of_s,
+            self.item_row,
+            self.event_type,
+            self.time_s,
+            targets,
+            offsets,
+            events.item_row,
+            events.event_type,
+            events.time_s,
+            events.is_target,
+            event_count_max,
+        )
         return HistoryBatch(*found, as_of_s)
 
     def batch(

@@ -38,7 +38,7 @@ class ItemGroups:
         """(G,) the request of each group."""
         return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int64), np.diff(self.offsets))
 
-    def find(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+    def find(self, rows: Int32Array) -> NDArray[np.int64]:
         """The group of each row (B, K), -1 where its request has none."""
         return _find(self.offsets, self.item_row, rows)
 

@@ -37,10 +37,10 @@ class ServedRanker:
             rows: (B, K) candidates, -1 pads.
             pairs: (B, K, P) as `pair_inputs`.
         """
-        hidden = pairs.reshape(-1, pairs.shape[2]) @ self._pair  # (B · K, H)
+        hidden: FloatArray = pairs.reshape(-1, pairs.shape[2]) @ self._pair  # (B · K, H)
         _rectify(rows, request @ self._request + self._offset, item_part, hidden)
         logits = _logits(rows, hidden @ self._middle, self._middle_offset, self._out, self._out_offset)
-        scores: FloatArray = 1 / (1 + np.exp(-logits))
+        scores: FloatArray = np.float32(1) / (np.float32(1) + np.exp(-logits))
         scores[rows < 0] = -1
         return scores
 

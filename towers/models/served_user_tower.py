@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from towers.compiled import kernel, reordered_kernel
@@ -88,7 +89,12 @@ class CompiledUserTower:
         kept += self._block_mlp(_layer_norm(kept, *self._block_norm))
         total = arrays.feature @ self._features + self._features_offset
         _add_present(offsets, _layer_norm(kept, *self._encoder_norm), total)
-        codes = [arrays.hour[:, None], arrays.weekday[:, None], arrays.user_attribute, arrays.context]
+        codes: list[NDArray[np.integer]] = [
+            arrays.hour[:, None],
+            arrays.weekday[:, None],
+            arrays.user_attribute,
+            arrays.context,
+        ]
         if self._reads_user:
             codes.append(arrays.user_bucket[:, None])
         _add_rows(np.concatenate(codes, axis=1, dtype=np.int64), self._table_begins, self._tables, total)
@@ -108,7 +114,7 @@ class _Mlp:
         self._second, self._second_offset = _array(second.weight.T), _array(second.bias)
 
     def __call__(self, x: FloatArray) -> FloatArray:
-        hidden = x @ self._first
+        hidden: FloatArray = x @ self._first
         _gelu(self._first_offset, hidden)
         out: FloatArray = hidden @ self._second + self._second_offset
         return out

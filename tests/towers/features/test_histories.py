@@ -42,7 +42,7 @@ def test_no_request_at_all_is_an_empty_batch() -> None:
     batch = ask([], [])
     assert len(batch) == 0
     assert len(batch.item_row) == 0
-    assert len(batch.last(3).targets()) == 0
+    assert batch.offsets.tolist() == [0]
 
 
 def test_extra_events_are_merged_in_order_of_time_after_logged_ones_of_the_same_second() -> None:
@@ -63,20 +63,27 @@ def test_the_last_events_are_kept_extra_ones_included() -> None:
     extra = extra_of([(8, VIEW, 210, False), (6, VIEW, 250, False)])
     batch = Asked(LOG, [0, 2], [250, 250], [extra, None]).batch(event_count_max=1)
     assert items_of(batch) == [[5, 6], [7]]  # the newest purchase and the newest view: views push no purchase out
-    assert items_of(batch.last(1)) == [[6], [7]]
+
+
+def test_extra_events_of_one_second_keep_the_order_in_which_they_were_sent() -> None:
+    extra = extra_of([(9, VIEW, 150, False), (8, VIEW, 150, False), (6, VIEW, 120, False), (7, VIEW, 150, False)])
+    batch = Asked(LOG, [0], [150], [extra]).batch()
+    assert items_of(batch) == [[3, 6, 9, 8, 7]]
+    assert items_of(Asked(LOG, [0], [150], [extra]).batch(event_count_max=2)) == [[8, 7]]
 
 
 def test_targets_are_the_events_of_target_types_and_of_extra_ones_those_that_say_so() -> None:
     cart = extra_of([(6, PURCHASE, 310, False), (8, PURCHASE, 310, True)])
     batch = Asked(LOG, [0, 1], [310, 310], [cart, cart]).batch()
-    assert items_of(batch.targets()) == [[3, 5, 8], [8]]
+    assert batch.request_of_event[batch.is_target].tolist() == [0, 0, 0, 1]
+    assert batch.item_row[batch.is_target].tolist() == [3, 5, 8, 8]
 
 
-def test_ages_are_days_before_the_own_request_and_never_negative() -> None:
-    log = histories_of([[(1, VIEW, 0)], [(2, VIEW, 86_400)]])
-    late = extra_of([(3, VIEW, 500_000, False)])
-    batch = Asked(log, [0, 1], [43_200, 3 * 86_400], [None, late]).batch()
-    assert batch.age_days.tolist() == [0.5, 2.0, 0.0]
+def test_spans_are_the_named_events_alone() -> None:
+    """Training names a visit's past by places in the log, not by its user."""
+    start, end, as_of_s = (np.array(values, np.int64) for values in ([0, 1, 5], [2, 3, 5], [1_000, 1_000, 1_000]))
+    assert items_of(LOG.spans(start, end, as_of_s, 10)) == [[3, 3], [3, 5], []]
+    assert items_of(LOG.spans(start, end, as_of_s, 1)) == [[3, 3], [5], []]
 
 
 @given(asked(), st.integers(1, 20))
@@ -94,9 +101,30 @@ def test_a_batch_is_its_single_requests(case: Asked, event_count_max: int) -> No
 def test_histories_are_ordered_bounded_and_strictly_past(case: Asked, event_count_max: int) -> None:
     batch = case.batch(event_count_max)
     for kind in (batch.is_target, ~batch.is_target):
-        assert (np.diff(batch.keep(kind).offsets) <= event_count_max).all()
+        assert (np.bincount(batch.request_of_event[kind], minlength=1) <= event_count_max).all()
     for place in range(len(batch)):
         times = batch.time_s[batch.offsets[place] : batch.offsets[place + 1]]
         assert (np.diff(times) >= 0).all()
     logged = Asked(case.log, case.user_rows, case.as_of_s, [None] * len(case.extra)).batch(event_count_max)
     assert (logged.time_s < np.repeat(logged.as_of_s, np.diff(logged.offsets))).all()
+
+
+@given(asked(), st.integers(1, 5))
+def test_a_sort_by_time_finds_the_same(case: Asked, event_count_max: int) -> None:
+    batch = case.batch(event_count_max)
+    log, seen = case.log, []
+    for user, as_of_s, extra in zip(case.user_rows, case.as_of_s, case.extra, strict=True):
+        own = range(log.offsets[user], log.offsets[user + 1]) if user >= 0 else range(0)
+        events = [
+            (log.time_s[at], log.item_row[at], log.event_type[at], log.event_type[at] == PURCHASE)
+            for at in own
+            if log.time_s[at] < as_of_s
+        ]
+        if extra is not None:
+            events += zip(extra.time_s, extra.item_row, extra.event_type, extra.is_target, strict=True)
+        events.sort(key=lambda event: event[0])  # stable
+        of_kind = {kind: [event for event in events if event[3] == kind][-event_count_max:] for kind in (True, False)}
+        seen.append([event for event in events if any(event is other for other in of_kind[bool(event[3])])])
+    assert np.diff(batch.offsets).tolist() == [len(events) for events in seen]
+    columns = zip(batch.time_s, batch.item_row, batch.event_type, batch.is_target, strict=True)
+    assert list(columns) == [event for events in seen for event in events]

@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.towers.random_logs import DAY_S, ITEM_COUNT, PURCHASE, VIEW, Asked, asked, extra_of, histories_of
+from towers.candidates import code_counts
 from towers.features.histories import FloatArray, HistoryBatch
-from towers.features.pairs import ITEM_FEATURES, pair_feature_names, pair_features
+from towers.features.pairs import ATTRIBUTE_FEATURES, ITEM_FEATURES, pair_feature_names, pair_features
 from towers.features.purchases import NEVER_DAYS, Purchases
 
 NOW = 100 * DAY_S
 # Item:                       0  1  2  3  4  5  6
-ATTRIBUTES = {"category": np.array([1, 1, 2, 2, 3, 3, 0], np.int32)}
+CATEGORY = np.array([[1], [1], [2], [2], [3], [3], [0]], np.int32)
+ATTRIBUTES = ["category"]
 NEVER = log1p(NEVER_DAYS)
 
 
@@ -32,7 +34,7 @@ def fast(days: float) -> float:
 
 def features_of(batch: HistoryBatch, candidates: list[list[int]]) -> FloatArray:
     rows = np.array(candidates, np.int32).reshape(len(batch), -1)
-    return pair_features(batch, Purchases.of(batch, ITEM_COUNT), rows, ATTRIBUTES)
+    return pair_features(batch, Purchases.of(batch), rows, CATEGORY, code_counts(CATEGORY))
 
 
 def named(values: FloatArray) -> dict[str, float]:
@@ -107,19 +109,40 @@ def test_a_stranger_has_the_features_of_never() -> None:
 def test_no_request_and_no_candidate_are_no_features() -> None:
     log = histories_of([HOUSEHOLD])
     width = len(pair_feature_names(ATTRIBUTES))
-    nobody = Asked(log, [], [], []).batch()
-    assert pair_features(nobody, Purchases.of(nobody, ITEM_COUNT), np.zeros((0, 3), np.int32), ATTRIBUTES).shape == (
-        0,
-        3,
-        width,
-    )
+    nobody, rows = Asked(log, [], [], []).batch(), np.zeros((0, 3), np.int32)
+    assert pair_features(nobody, Purchases.of(nobody), rows, CATEGORY, code_counts(CATEGORY)).shape == (0, 3, width)
     assert features_of(Asked(log, [0], [NOW], [None]).batch(), [[]]).shape == (1, 0, width)
 
 
 def test_without_affinity_attributes_the_item_features_remain() -> None:
     batch = Asked(histories_of([HOUSEHOLD]), [0], [NOW], [None]).batch()
-    rows = np.array([[2]], np.int32)
-    assert pair_features(batch, Purchases.of(batch, ITEM_COUNT), rows, {}).shape == (1, 1, len(ITEM_FEATURES))
+    rows, none = np.array([[2]], np.int32), np.zeros((ITEM_COUNT, 0), np.int32)
+    features = pair_features(batch, Purchases.of(batch), rows, none, code_counts(none))
+    assert features.tobytes() == features_of(batch, [[2]])[:, :, : len(ITEM_FEATURES)].tobytes()
+
+
+def test_every_attribute_has_its_own_columns() -> None:
+    """Alone, or beside others whose codes are the same numbers and mean something else."""
+    batch = Asked(histories_of([HOUSEHOLD, []]), [0, 1, -1, 0], [NOW, NOW, NOW, days_ago(9)], [CART, None, CART, None])
+    purchases, rows = Purchases.of(batch.batch()), np.tile(np.arange(ITEM_COUNT, dtype=np.int32), (4, 1))
+    brand = np.array([[3], [1], [1], [0], [2], [2], [5]], np.int32)
+    both = np.concatenate([CATEGORY, brand], axis=1)
+    together = pair_features(batch.batch(), purchases, rows, both, code_counts(both))
+    first = len(ITEM_FEATURES)
+    for place, codes in enumerate([CATEGORY, brand]):
+        alone = pair_features(batch.batch(), purchases, rows, codes, code_counts(codes))[:, :, first:]
+        begin = first + place * len(ATTRIBUTE_FEATURES)
+        assert together[:, :, begin : begin + len(ATTRIBUTE_FEATURES)].tobytes() == alone.tobytes()
+
+
+def test_padded_candidates_and_further_columns_are_zero() -> None:
+    batch = Asked(histories_of([HOUSEHOLD]), [0], [NOW], [CART]).batch()
+    rows = np.array([[2, -1]], np.int32)
+    features = pair_features(batch, Purchases.of(batch), rows, CATEGORY, code_counts(CATEGORY), further=3)
+    assert features.shape == (1, 2, len(pair_feature_names(ATTRIBUTES)) + 3)
+    assert not features[0, 1].any()
+    assert not features[0, 0, -3:].any()
+    assert features[0, 0].any()
 
 
 @given(asked(), st.data())

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from tests.towers.random_logs import DAY_S, ITEM_COUNT, PURCHASE, VIEW, Asked, asked, extra_of, histories_of
-from towers.features.purchases import NEVER_DAYS, ItemGroups, Purchases
+from tests.towers.random_logs import DAY_S, PURCHASE, VIEW, Asked, asked, extra_of, histories_of
+from towers.features.purchases import NEVER_DAYS, Purchases
 
 NOW = 100 * DAY_S
 
@@ -24,7 +24,7 @@ def fast(days: float) -> float:
 
 def bought(events: list[tuple[int, int, int]], extra: list[tuple[int, int, int, bool]] | None = None) -> Purchases:
     case = Asked(histories_of([events]), [0], [NOW], [extra_of(extra) if extra else None])
-    return Purchases.of(case.batch(), ITEM_COUNT)
+    return Purchases.of(case.batch())
 
 
 def test_aggregates_are_those_computed_by_hand() -> None:
@@ -68,7 +68,7 @@ def test_a_purchase_sent_with_the_request_counts() -> None:
 
 def test_whoever_bought_nothing_has_no_rows_and_no_weight() -> None:
     purchases = bought([(1, VIEW, days_ago(2))])
-    assert len(purchases.groups.key) == 0
+    assert len(purchases.groups.item_row) == 0
     assert purchases.total.tolist() == [0]
 
 
@@ -76,29 +76,51 @@ def test_groups_are_found_by_request_and_item() -> None:
     case = Asked(
         histories_of([[(2, PURCHASE, 1)], [(2, PURCHASE, 1), (4, PURCHASE, 2)]]), [0, -1, 1], [NOW] * 3, [None] * 3
     )
-    groups = ItemGroups.of(case.batch(), ITEM_COUNT)
-    place, found = groups.find(np.array([[2, 4], [2, 4], [4, 2]], np.int32))
-    assert found.tolist() == [[True, False], [False, False], [True, True]]
-    assert groups.item_row[place[found]].tolist() == [2, 4, 2]
-    assert groups.request[place[found]].tolist() == [0, 2, 2]
+    groups = Purchases.of(case.batch()).groups
+    assert groups.offsets.tolist() == [0, 1, 1, 3]
+    assert groups.request.tolist() == [0, 2, 2]
+    group = groups.find(np.array([[2, 4, -1], [2, 4, 9], [4, 2, 3]], np.int32))
+    assert group.tolist() == [[0, -1, -1], [-1, -1, -1], [2, 1, -1]]
+    assert groups.item_row[group[group >= 0]].tolist() == [2, 4, 2]
+
+
+def test_events_that_are_no_purchases_are_counted_apart() -> None:
+    purchases = bought(
+        [(4, VIEW, days_ago(8)), (1, PURCHASE, days_ago(5)), (4, VIEW, days_ago(3)), (1, VIEW, days_ago(2))],
+        extra=[(4, PURCHASE, days_ago(1), False)],
+    )
+    assert purchases.groups.item_row.tolist() == [1]
+    assert purchases.others.item_row.tolist() == [1, 4]
+    assert purchases.others.events.tolist() == [1, 3]
+    assert purchases.others_days_since.tolist() == [2, 1]
+
+
+def test_ages_are_days_before_the_own_request_and_never_negative() -> None:
+    log = histories_of([[(1, VIEW, 0)], [(2, VIEW, DAY_S)]])
+    late = extra_of([(3, VIEW, 500_000, False)])
+    batch = Asked(log, [0, 1], [DAY_S // 2, 3 * DAY_S], [None, late]).batch()
+    assert Purchases.of(batch).others_days_since.tolist() == [0.5, 2.0, 0.0]
 
 
 @given(asked())
 def test_a_batch_is_its_single_requests_bit_for_bit(case: Asked) -> None:
-    together = Purchases.of(case.batch(), ITEM_COUNT)
+    together = Purchases.of(case.batch())
     for place in range(len(case.user_rows)):
-        single = Purchases.of(case.single(place), ITEM_COUNT)
-        own = together.groups.request == place
+        single = Purchases.of(case.single(place))
+        own, others = together.groups.request == place, together.others.request == place
         assert together.groups.item_row[own].tolist() == single.groups.item_row.tolist()
         assert together.total[place].tobytes() == single.total[0].tobytes()
         for name in ("times", "decayed_slow", "decayed_fast", "days_since", "interval_days"):
             assert getattr(together, name)[own].tobytes() == getattr(single, name).tobytes()
+        assert together.others.item_row[others].tolist() == single.others.item_row.tolist()
+        assert together.others.events[others].tolist() == single.others.events.tolist()
+        assert together.others_days_since[others].tobytes() == single.others_days_since.tobytes()
 
 
 @given(asked())
 def test_times_are_the_distinct_moments_of_purchase(case: Asked) -> None:
     batch = case.batch()
-    purchases = Purchases.of(batch, ITEM_COUNT)
+    purchases = Purchases.of(batch)
     moments: dict[tuple[int, int], set[int]] = {}
     for request, item, time_s, is_target in zip(
         batch.request_of_event.tolist(),

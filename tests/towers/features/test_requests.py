@@ -9,7 +9,8 @@ from hypothesis import given
 
 from tests.towers.random_logs import PURCHASE, VIEW, Asked, asked, extra_of, histories_of
 from towers.features.histories import HistoryBatch
-from towers.features.requests import NEVER_DAYS, REQUEST_FEATURES, RequestArrays, request_arrays
+from towers.features.purchases import NEVER_DAYS
+from towers.features.requests import REQUEST_FEATURES, RequestArrays, request_arrays
 
 WEDNESDAY_HALF_PAST_TWO = int(datetime(2024, 1, 3, 14, 30, tzinfo=UTC).timestamp())
 DAY_S = 86_400

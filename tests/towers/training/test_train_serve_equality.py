@@ -57,9 +57,7 @@ class Case:
             users, np.full(len(users), self.cut_s, np.int64), self.settings.features.history_events_max
         )
         known = self.snapshot.users
-        return self.serving.embed(
-            Shoppers.of(histories, known.bucket[users], known.attribute[users], context, self.data.item_count)
-        )
+        return self.serving.embed(Shoppers.of(histories, known.bucket[users], known.attribute[users], context))
 
     def learned_candidates(self, place: int) -> Candidates:
         """What the user at `place` of the cut was given, as rows of the snapshot."""
@@ -173,7 +171,7 @@ def test_shoppers_asked_together_have_all_the_same_inputs_bit_for_bit(case: Case
 def test_retrieval_brings_what_was_learned_from(case: Case) -> None:
     agreed, total = 0, 0
     for place, user in enumerate(case.examples.user_row):
-        nothing = Exclusions.of(np.zeros(0, np.int64), np.zeros(0, np.int64), 1, case.data.item_count)
+        nothing = Exclusions.of(np.zeros(0, np.int64), np.zeros(0, np.int64), 1)
         served = case.serving.retrieve(case.ask(np.array([user], np.int32)), case.settings.candidates, nothing)
         learned = case.learned_candidates(place)
         pairs = [
