@@ -22,8 +22,9 @@ RUN pip install --no-cache-dir ".[server]"
 
 FROM python:3.11-slim
 
+# Compiled kernels go to /var/cache/twinrank: keep it (a volume) and only the first start on a kind of processor compiles.
 RUN useradd --uid 10001 --no-log-init --no-create-home --home-dir /nonexistent twinrank \
-    && install --directory --owner twinrank /var/lib/twinrank /var/lib/twinrank/generations
+    && install --directory --owner twinrank /var/lib/twinrank /var/lib/twinrank/generations /var/cache/twinrank
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY towers towers
@@ -34,13 +35,14 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     OPENBLAS_NUM_THREADS=1 \
+    NUMBA_CACHE_DIR=/var/cache/twinrank \
     TWINRANK_LISTEN__HOST=0.0.0.0 \
     TWINRANK_METRICS__HOST=0.0.0.0 \
     TWINRANK_ADMIN__ENABLED=false \
     TWINRANK_GENERATIONS__ROOT=/var/lib/twinrank/generations
 
 USER twinrank
-VOLUME ["/var/lib/twinrank/generations"]
+VOLUME ["/var/lib/twinrank/generations", "/var/cache/twinrank"]
 EXPOSE 50051 9464
 STOPSIGNAL SIGTERM
 # SERVING, not only listening: a server without a good generation is unhealthy.

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NewType
 
@@ -185,10 +186,16 @@ class ItemIds:
         outside = (wanted < 0) | (wanted >= len(self))
         if outside.any():
             raise ItemRowUnknown(f"row {wanted[outside][0]} is outside the {len(self)} known items")
-        starts = self._offsets[wanted].tolist()
-        ends = self._offsets[wanted + 1].tolist()
-        blob = self._blob
-        return [str(blob[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
+        starts, ends = self._offsets[wanted].astype(np.int64), self._offsets[wanted + 1].astype(np.int64)
+        behind = np.cumsum(ends - starts)  # where each id ends in a text of just these
+        size_bytes = int(behind[-1]) if len(behind) else 0
+        places = np.arange(size_bytes) + np.repeat(ends - behind, ends - starts)
+        text = np.frombuffer(self._blob, np.uint8)[places].tobytes()
+        cuts = [0, *behind.tolist()]
+        if text.isascii():  # then a byte is a character
+            ascii_text = text.decode("ascii")
+            return [ascii_text[start:end] for start, end in pairwise(cuts)]
+        return [text[start:end].decode() for start, end in pairwise(cuts)]
 
     def _row_after_collision(self, encoded: bytes, item_hash: np.uint64, position: int) -> int:
         while position < len(self) and self._hashes[position] == item_hash:

@@ -145,17 +145,17 @@ class Engine:
         sources = np.take_along_axis(candidates.sources, columns, axis=1)
         counts = np.minimum((rows >= 0).sum(axis=1), [query.page_size for query in queries])
         taken = np.arange(rows.shape[1]) < counts[:, None]
-        ids = self._serving.item_ids.ids(rows[taken])
-        ends = np.cumsum(counts)
+        ids, lines = self._serving.item_ids.ids(rows[taken]), zip(best.tolist(), sources.tolist(), strict=True)
+        generation_id, end = self.generation_id, 0
         answers = []
-        for place, query in enumerate(queries):
-            count, end = int(counts[place]), int(ends[place])
+        for place, (query, count, (scores_of, bits_of)) in enumerate(zip(queries, counts.tolist(), lines, strict=True)):
+            end += count
             answers.append(
                 RecommendAnswer(
                     item_ids=ids[end - count : end],
-                    scores=best[place, :count].tolist(),
-                    sources=[_SOURCES[bits] for bits in sources[place, :count].tolist()],
-                    generation_id=self.generation_id,
+                    scores=scores_of[:count],
+                    sources=[_SOURCES[bits] for bits in bits_of[:count]],
+                    generation_id=generation_id,
                     shortfall=count < query.page_size,
                     explanations=self._explain(embedded, place, rows[place, :count], sources[place, :count])
                     if query.explain

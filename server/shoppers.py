@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from server.serving_model import ServingModel
 from towers.features.histories import ExtraEvents
 from towers.recommender import Shoppers
 
+_NO_ROWS = np.zeros(0, np.int32)
 _CONTEXT_EVENT_TYPES = {ContextItems.CART: ("add_to_cart", "cart"), ContextItems.SEED: ("view", "click")}
 
 
@@ -64,7 +66,7 @@ class ShopperReader:
         context = _known(_looked_up(serving, [shopper.context_item_ids for shopper in shoppers]))
         exclude_ids = [query.exclude_item_ids if isinstance(query, RecommendQuery) else () for query in queries]
         excluded = _known(_looked_up(serving, exclude_ids))
-        used = context if role is not ContextItems.IGNORE else [rows[:0] for rows in context]
+        used = context if role is not ContextItems.IGNORE else [_NO_ROWS] * len(context)
         extra = [
             self._extra(shopper, rows, in_context, int(now_s), role)
             for shopper, rows, in_context, now_s in zip(shoppers, events, used, as_of_s, strict=True)
@@ -97,6 +99,8 @@ class ShopperReader:
         role: ContextItems,
     ) -> ExtraEvents | None:
         """Inline events of known items and types, then the context items as of now."""
+        if not shopper.recent_events and len(context_rows) == 0:
+            return None
         # A type that only the generation before this one knew is left out, too: the request was checked against that.
         typed = [event.event_type in self._event_codes for event in shopper.recent_events]
         known = (event_rows >= 0) & np.array(typed, np.bool_)
@@ -124,12 +128,16 @@ class ShopperReader:
 
 def _looked_up(serving: ServingModel, ids: Sequence[Sequence[str]]) -> list[NDArray[np.int32]]:
     """For each query the rows of its ids, in order, -1 unknown; one look-up for the whole batch."""
-    rows = serving.item_ids.rows([item_id for part in ids for item_id in part])
-    return np.split(rows, np.cumsum([len(part) for part in ids])[:-1])
+    wanted = [item_id for part in ids for item_id in part]
+    if not wanted:  # most often nothing comes with a request
+        return [_NO_ROWS] * len(ids)
+    rows = serving.item_ids.rows(wanted)
+    ends = list(accumulate(map(len, ids)))
+    return [rows[end - len(part) : end] for part, end in zip(ids, ends, strict=True)]
 
 
 def _known(rows: Sequence[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
-    return [part[part >= 0] for part in rows]
+    return [part[part >= 0] if len(part) else part for part in rows]
 
 
 def _padded(rows: Sequence[NDArray[np.int32]]) -> NDArray[np.int32] | None:

@@ -21,6 +21,7 @@ TWO_TOWER, BUY_AGAIN, POPULAR, SIMILAR = 1, 2, 4, 8
 SOURCE_BITS = (TWO_TOWER, BUY_AGAIN, POPULAR, SIMILAR)
 _SOURCE_BIT_COUNT = 4
 _SOURCE_MASK = (1 << _SOURCE_BIT_COUNT) - 1
+_INT32_MAX = 2**31 - 1
 _NOTHING = np.full((0, 0), -1, np.int64)
 
 
@@ -175,9 +176,10 @@ def _buy_again(
     excluded: Int32Array,
     k: int,
 ) -> Int32Array:
-    """(B, k) the k items of highest weight, -1 pads; of equal ones those of the lowest rows."""
+    """(B, k) the k items of highest weight, in any order, -1 pads; of equal ones those of the lowest rows."""
     request_count = len(offsets) - 1
     out = np.full((request_count, k), -1, np.int32)
+    bits = weight.view(np.int32)  # of numbers that are not negative, these ascend as the numbers do
     for request in range(request_count):
         begin, end = offsets[request], offsets[request + 1]
         hidden = (excluded_offsets[request], excluded_offsets[request + 1])
@@ -186,13 +188,13 @@ def _buy_again(
         for group in range(begin, end):
             row = item_row[group]
             if retrievable[row] and find_row(excluded, *hidden, row) < 0:
-                allowed[count] = group
+                allowed[count] = (np.int64(_INT32_MAX - bits[group]) << 32) | row
                 count += 1
-        if count > k:
-            order = np.argsort(-weight[allowed[:count]], kind="mergesort")
-            allowed = allowed[order]
+        best = allowed[:count]
+        if count > k > 0:
+            best = np.partition(best, k - 1)
         for place in range(min(count, k)):
-            out[request, place] = item_row[allowed[place]]
+            out[request, place] = best[place] & _INT32_MAX
     return out
 
 

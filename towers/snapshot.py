@@ -102,8 +102,8 @@ class Snapshot:
         affinity = item_arrays["affinity"]
         if affinity.shape[1] != len(affinity_attributes):
             raise SnapshotInvalid(
-                f"{ITEMS_FILE}: array affinity has {affinity.shape[1]} columns; "
-                f"the model reads {len(affinity_attributes)} affinity attributes"
+                f"{ITEMS_FILE}: array affinity has {affinity.shape[1]} columns; the model reads "
+                f"{len(affinity_attributes)} attributes"
             )
         user_arrays = _typed(USERS_FILE, users, _USER_ARRAYS)
         table = ItemTable(

@@ -63,6 +63,13 @@ class HistoryBatch:
         """(E,) the request that owns each event."""
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
 
+    @property
+    def age_days(self) -> FloatArray:
+        """(E,) days between the event and its request, never negative."""
+        as_of_s = np.repeat(self.as_of_s, np.diff(self.offsets))
+        age_s: FloatArray = np.maximum(as_of_s - self.time_s, 0).astype(np.float32)
+        return age_s / np.float32(86_400)
+
 
 @dataclass(frozen=True, slots=True)
 class Histories:

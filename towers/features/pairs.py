@@ -12,7 +12,7 @@ import numpy as np
 
 from towers.compiled import kernel
 from towers.features.histories import BoolArray, FloatArray, HistoryBatch, Int32Array, Int64Array
-from towers.features.purchases import NEVER_DAYS, Purchases, age_in_days, find_row, slow_weight
+from towers.features.purchases import NEVER_DAYS, Purchases, find_row
 
 ITEM_FEATURES = (
     "log_times",
@@ -28,7 +28,7 @@ ITEM_FEATURES = (
 )
 ATTRIBUTE_FEATURES = ("log_decayed", "share", "log_days_since")
 _NEVER = np.float32(np.log1p(NEVER_DAYS))
-_DUE_MAX = 4.0
+_DUE_MAX = np.float32(4)
 _ITEM_COUNT, _ATTRIBUTE_COUNT = len(ITEM_FEATURES), len(ATTRIBUTE_FEATURES)
 
 
@@ -59,22 +59,27 @@ def pair_features(
         (B, K, P + further) float32, columns as `pair_feature_names` says.
     """
     out = np.zeros((*candidates.shape, _ITEM_COUNT + _ATTRIBUTE_COUNT * codes.shape[1] + further), np.float32)
-    bought, others = purchases.groups, purchases.others
-    _write_bought(
-        candidates,
-        bought.offsets,
-        bought.item_row,
-        purchases.times,
+    bought, others, total = purchases.groups, purchases.others, purchases.total
+    due = np.minimum(purchases.days_since / np.maximum(purchases.interval_days, 1), _DUE_MAX)
+    of_bought = (
+        np.log1p(purchases.times),
+        np.log1p(purchases.decayed_slow),
+        np.log1p(purchases.decayed_fast),
+        np.log1p(purchases.days_since),
         purchases.decayed_slow,
-        purchases.decayed_fast,
-        purchases.days_since,
-        purchases.interval_days,
-        purchases.total,
-        out,
+        np.where(purchases.times > 1, due, np.float32(0)),
+        np.log1p(purchases.interval_days),
     )
-    _write_others(candidates, others.offsets, others.item_row, others.events, purchases.others_days_since, out)
-    events = (batch.offsets, batch.item_row, batch.time_s, batch.is_target, batch.as_of_s)
-    _write_attributes(candidates, *events, purchases.total, codes, code_counts, out)
+    _write_bought(candidates, bought.offsets, bought.item_row, of_bought, total, out)
+    of_others = (np.log1p(others.events), np.log1p(purchases.others_days_since))
+    _write_others(candidates, others.offsets, others.item_row, of_others, out)
+    if codes.shape[1]:
+        targets = (batch.offsets, batch.item_row, batch.is_target)
+        slots, decayed, share, age = _sum_by_value(
+            *targets, purchases.weight, purchases.age_days, total, codes, code_counts
+        )
+        values = np.stack([np.log1p(decayed), share, np.log1p(age)], axis=1)
+        _write_attributes(candidates, *targets, slots, values, codes, code_counts, out)
     return out
 
 
@@ -83,14 +88,11 @@ def _write_bought(
     candidates: Int32Array,
     offsets: Int64Array,
     item_row: Int32Array,
-    times: FloatArray,
-    slow: FloatArray,
-    fast: FloatArray,
-    since: FloatArray,
-    interval: FloatArray,
+    columns: tuple[FloatArray, ...],
     total: FloatArray,
     out: FloatArray,
 ) -> None:
+    times, slow, fast, since, decayed, due, interval = columns
     for request in range(candidates.shape[0]):
         for column in range(candidates.shape[1]):
             row = candidates[request, column]
@@ -101,15 +103,10 @@ def _write_bought(
             if group < 0:
                 line[3], line[7] = _NEVER, _NEVER
                 continue
-            line[0] = np.log1p(times[group])
-            line[1] = np.log1p(slow[group])
-            line[2] = np.log1p(fast[group])
-            line[3] = np.log1p(since[group])
+            line[0], line[1], line[2], line[3] = times[group], slow[group], fast[group], since[group]
             line[4] = 1
-            line[5] = slow[group] / (total[request] + np.float32(1))
-            if times[group] > 1:
-                line[6] = min(since[group] / max(interval[group], np.float32(1)), _DUE_MAX)
-            line[7] = np.log1p(interval[group])
+            line[5] = decayed[group] / (total[request] + np.float32(1))
+            line[6], line[7] = due[group], interval[group]
 
 
 @kernel
@@ -117,21 +114,64 @@ def _write_others(
     candidates: Int32Array,
     offsets: Int64Array,
     item_row: Int32Array,
-    events: FloatArray,
-    since: FloatArray,
+    columns: tuple[FloatArray, ...],
     out: FloatArray,
 ) -> None:
+    events, since = columns
     for request in range(candidates.shape[0]):
         for column in range(candidates.shape[1]):
             row = candidates[request, column]
             if row < 0:
                 continue
             group = find_row(item_row, offsets[request], offsets[request + 1], row)
-            if group < 0:
-                out[request, column, 9] = _NEVER
-            else:
-                out[request, column, 8] = np.log1p(events[group])
-                out[request, column, 9] = np.log1p(since[group])
+            out[request, column, 9] = _NEVER
+            if group >= 0:
+                out[request, column, 8], out[request, column, 9] = events[group], since[group]
+
+
+@kernel
+def _sum_by_value(
+    offsets: Int64Array,
+    item_row: Int32Array,
+    is_target: BoolArray,
+    weight: FloatArray,
+    age_days: FloatArray,
+    total: FloatArray,
+    codes: Int32Array,
+    code_counts: Int64Array,
+) -> tuple[Int32Array, FloatArray, FloatArray, FloatArray]:
+    """Gives every (request, attribute, value) that was bought a slot; slot 0 stands for all that never were.
+
+    Returns:
+        (E, A) the slot of each target event's values; (S,) of each slot the summed weight, its share of the request's
+        `total`, and the age of its newest event.
+    """
+    attribute_count = codes.shape[1]
+    slots = np.zeros((len(item_row), attribute_count), np.int32)
+    room = 1 + len(item_row) * attribute_count
+    decayed, share, age = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
+    decayed[0], share[0], age[0] = 0, 0, NEVER_DAYS
+    slot_of = np.zeros((attribute_count, code_counts.max()), np.int32)
+    end = 1
+    for request in range(len(offsets) - 1):
+        first = end
+        for event in range(offsets[request], offsets[request + 1]):
+            if not is_target[event]:
+                continue
+            for attribute in range(attribute_count):
+                value = codes[item_row[event], attribute]
+                slot = slot_of[attribute, value]
+                if slot < first:  # of an earlier request, or none
+                    slot = end
+                    slot_of[attribute, value] = slot
+                    decayed[slot] = 0
+                    end += 1
+                slots[event, attribute] = slot
+                decayed[slot] += weight[event]
+                age[slot] = age_days[event]  # events ascend in time: the newest stays
+        for slot in range(first, end):
+            share[slot] = decayed[slot] / (total[request] + np.float32(1))
+    return slots, decayed[:end], share[:end], age[:end]
 
 
 @kernel
@@ -139,58 +179,30 @@ def _write_attributes(
     candidates: Int32Array,
     offsets: Int64Array,
     item_row: Int32Array,
-    time_s: Int64Array,
     is_target: BoolArray,
-    as_of_s: Int64Array,
-    total: FloatArray,
+    slots: Int32Array,
+    values: FloatArray,
     codes: Int32Array,
     code_counts: Int64Array,
     out: FloatArray,
 ) -> None:
-    """A slot for each value that the request bought; slot 0 stands for all that it never did."""
+    """`values` (S, 3) of the slots of `_sum_by_value`, to the candidates whose values they are."""
     attribute_count = codes.shape[1]
-    if attribute_count == 0:
-        return
-    longest = 0
-    for request in range(len(as_of_s)):
-        longest = max(longest, offsets[request + 1] - offsets[request])
     slot_of = np.zeros((attribute_count, code_counts.max()), np.int32)
-    decayed = np.zeros((attribute_count, longest + 1), np.float64)
-    values = np.zeros((attribute_count, longest + 1, _ATTRIBUTE_COUNT), np.float32)
-    values[:, 0, 2] = _NEVER
-    filled = np.zeros(attribute_count, np.int64)
-    for request in range(len(as_of_s)):
-        begin, end = offsets[request], offsets[request + 1]
-        filled[:] = 0
-        for event in range(begin, end):
-            if not is_target[event]:
-                continue
-            age = age_in_days(as_of_s[request], time_s[event])
-            weight, log_age, row = slow_weight(age), np.log1p(age), item_row[event]
-            for attribute in range(attribute_count):
-                value = codes[row, attribute]
-                slot = slot_of[attribute, value]
-                if slot == 0:
-                    filled[attribute] += 1
-                    slot = filled[attribute]
-                    slot_of[attribute, value] = slot
-                    decayed[attribute, slot] = 0
-                decayed[attribute, slot] += weight
-                values[attribute, slot, 2] = log_age  # the newest event of a value is written last and stays
-        for attribute in range(attribute_count):
-            for slot in range(1, filled[attribute] + 1):
-                values[attribute, slot, 0] = np.log1p(decayed[attribute, slot])
-                values[attribute, slot, 1] = decayed[attribute, slot] / (total[request] + np.float32(1))
+    for request in range(candidates.shape[0]):
+        for event in range(offsets[request], offsets[request + 1]):
+            if is_target[event]:
+                for attribute in range(attribute_count):
+                    slot_of[attribute, codes[item_row[event], attribute]] = slots[event, attribute]
         for column in range(candidates.shape[1]):
             row = candidates[request, column]
             if row < 0:
                 continue
             line = out[request, column, _ITEM_COUNT:]
             for attribute in range(attribute_count):
-                slot = slot_of[attribute, codes[row, attribute]]
+                value = values[slot_of[attribute, codes[row, attribute]]]
                 for part in range(_ATTRIBUTE_COUNT):
-                    line[attribute * _ATTRIBUTE_COUNT + part] = values[attribute, slot, part]
-        for event in range(begin, end):
-            if is_target[event]:
-                for attribute in range(attribute_count):
-                    slot_of[attribute, codes[item_row[event], attribute]] = 0
+                    line[attribute * _ATTRIBUTE_COUNT + part] = value[part]
+        for event in range(offsets[request], offsets[request + 1]):
+            for attribute in range(attribute_count):
+                slot_of[attribute, codes[item_row[event], attribute]] = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,8 @@ from towers.features.histories import BoolArray, FloatArray, HistoryBatch, Int32
 HALF_LIFE_SLOW_DAYS = 60.0
 HALF_LIFE_FAST_DAYS = 14.0
 NEVER_DAYS = 365.0
-_DAY_S = np.float32(86_400)
+_SLOW_DECAY = np.float32(-math.log(2) / HALF_LIFE_SLOW_DAYS)
+_FAST_DECAY = np.float32(-math.log(2) / HALF_LIFE_FAST_DAYS)
 _PLACE_BITS = 32
 _PLACE_MASK = (1 << _PLACE_BITS) - 1
 
@@ -36,7 +38,7 @@ class ItemGroups:
         """(G,) the request of each group."""
         return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int64), np.diff(self.offsets))
 
-    def find(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+    def find(self, rows: Int32Array) -> NDArray[np.int64]:
         """The group of each row (B, K), -1 where its request has none."""
         return _find(self.offsets, self.item_row, rows)
 
@@ -53,6 +55,7 @@ class Purchases:
         interval_days: mean days between purchases, NEVER_DAYS when bought once.
         total: (B,) the request's decayed purchases, all items together.
         others: the items of the events that are no purchases. others_days_since: (G',) since the newest of each.
+        age_days, weight: (E,) of each event of the batch, its age and what it counts by that, half-life 60 days.
     """
 
     groups: ItemGroups
@@ -64,11 +67,15 @@ class Purchases:
     total: FloatArray
     others: ItemGroups
     others_days_since: FloatArray
+    age_days: FloatArray
+    weight: FloatArray
 
     @classmethod
     def of(cls, batch: HistoryBatch) -> Purchases:
         """Aggregates the target events of the batch, and counts the others."""
-        columns = (batch.offsets, batch.item_row, batch.time_s, batch.is_target, batch.as_of_s)
+        age_days = batch.age_days
+        weight, fast_weight = np.exp(age_days * _SLOW_DECAY), np.exp(age_days * _FAST_DECAY)
+        columns = (batch.offsets, batch.item_row, batch.time_s, batch.is_target, age_days, weight, fast_weight)
         offsets, rows, events, times, slow, fast, since, interval, total = _aggregate(*columns, True)
         others = _aggregate(*columns, False)
         return cls(
@@ -81,19 +88,9 @@ class Purchases:
             total,
             others=ItemGroups(*others[:3]),
             others_days_since=others[6],
+            age_days=age_days,
+            weight=weight,
         )
-
-
-@kernel
-def age_in_days(as_of_s: int, time_s: int) -> np.float32:
-    """Days between an event and its request, never negative."""
-    return np.float32(max(as_of_s - time_s, 0)) / _DAY_S
-
-
-@kernel
-def slow_weight(age_days: np.float32) -> float:
-    """What an event of this age counts."""
-    return float(2.0 ** (-age_days / HALF_LIFE_SLOW_DAYS))
 
 
 @kernel
@@ -110,7 +107,7 @@ def find_row(item_row: Int32Array, begin: int, end: int, row: int) -> int:
 
 
 @kernel
-def _find(offsets: Int64Array, item_row: Int32Array, rows: NDArray[np.integer]) -> Int64Array:
+def _find(offsets: Int64Array, item_row: Int32Array, rows: Int32Array) -> Int64Array:
     found = np.empty(rows.shape, np.int64)
     for request in range(rows.shape[0]):
         for column in range(rows.shape[1]):
@@ -124,7 +121,9 @@ def _aggregate(
     item_row: Int32Array,
     time_s: Int64Array,
     is_target: BoolArray,
-    as_of_s: Int64Array,
+    age_days: FloatArray,
+    weight: FloatArray,
+    fast_weight: FloatArray,
     wanted: bool,
 ) -> tuple[
     Int64Array,
@@ -138,7 +137,7 @@ def _aggregate(
     FloatArray,
 ]:
     """The columns of `Purchases` over the events whose `is_target` is `wanted`."""
-    request_count = len(as_of_s)
+    request_count = len(offsets) - 1
     room, longest = 0, 0
     for request in range(request_count):
         longest = max(longest, offsets[request + 1] - offsets[request])
@@ -165,15 +164,14 @@ def _aggregate(
             oldest, age, last_s = np.float32(0), np.float32(0), np.int64(0)
             while at < count and keys[at] >> _PLACE_BITS == row:
                 event = begin + (keys[at] & _PLACE_MASK)
-                age = age_in_days(as_of_s[request], time_s[event])
-                weight = slow_weight(age)
-                everything += weight
+                age = age_days[event]
+                everything += weight[event]
                 if at == first:
                     oldest = age
                 if at == first or time_s[event] != last_s:
                     visits += 1
-                    decayed_slow += weight
-                    decayed_fast += float(2.0 ** (-age / HALF_LIFE_FAST_DAYS))
+                    decayed_slow += weight[event]
+                    decayed_fast += fast_weight[event]
                 last_s = time_s[event]
                 at += 1
             rows[group], events[group], times[group] = row, at - first, visits

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from towers.compiled import kernel
 from towers.features.histories import FloatArray, HistoryBatch, Int32Array, Int64Array, UInt8Array
-from towers.features.purchases import NEVER_DAYS, age_in_days
+from towers.features.purchases import NEVER_DAYS
 
 REQUEST_FEATURES = (
     "log_events",
@@ -28,6 +28,7 @@ REQUEST_FEATURES = (
 )
 GAP_BUCKETS = 16
 _GAP_UNIT_S = 900
+_HASH_FACTOR = 2_654_435_761  # 2^32 over the golden ratio: neighbouring rows land far apart
 _FEATURE_COUNT = len(REQUEST_FEATURES)
 _DAY_S = 86_400
 _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
@@ -88,6 +89,11 @@ def _arrays(
     gaps = np.zeros((request_count, length), np.int64)
     hours, weekdays = np.empty(request_count, np.int64), np.empty(request_count, np.int64)
     features = np.empty((request_count, _FEATURE_COUNT), np.float32)
+    room = 16
+    for request in range(request_count):
+        while room < 2 * (offsets[request + 1] - offsets[request]):
+            room *= 2
+    seen, seen_in = np.empty(room, np.int32), np.full(room, -1, np.int64)
     for request in range(request_count):
         begin, end, now_s = offsets[request], offsets[request + 1], as_of_s[request]
         column = length - 1
@@ -96,13 +102,11 @@ def _arrays(
             gaps[request, column] = _gap_bucket(max(now_s - time_s[event], 0))
             column -= 1
         count = end - begin
-        visits, distinct = 0, 0
+        visits = 0
         for event in range(begin, end):  # times ascend within a request
             visits += event == begin or time_s[event] != time_s[event - 1]
-        ordered = np.sort(item_row[begin:end])
-        for place in range(count):
-            distinct += place == 0 or ordered[place] != ordered[place - 1]
-        newest = age_in_days(now_s, time_s[end - 1]) if count else np.float32(NEVER_DAYS)
+        distinct = _count_distinct(item_row[begin:end], request, seen, seen_in)
+        newest = max(now_s - time_s[end - 1], 0) / _DAY_S if count else NEVER_DAYS
         hour, weekday = (now_s // 3_600) % 24, (now_s // _DAY_S + _EPOCH_WEEKDAY) % 7
         hours[request], weekdays[request] = hour, weekday
         line = features[request]
@@ -112,6 +116,20 @@ def _arrays(
         line[6], line[7] = np.sin(2 * np.pi * hour / 24), np.cos(2 * np.pi * hour / 24)
         line[8], line[9] = np.sin(2 * np.pi * weekday / 7), np.cos(2 * np.pi * weekday / 7)
     return rows, kinds, gaps, hours, weekdays, features
+
+
+@kernel
+def _count_distinct(rows: Int32Array, request: int, seen: Int32Array, seen_in: Int64Array) -> int:
+    """How many different rows there are, by an open-addressed table whose slots say which request filled them."""
+    distinct, mask = 0, len(seen) - 1
+    for row in rows:
+        place = (np.int64(row) * _HASH_FACTOR >> 16) & mask
+        while seen_in[place] == request and seen[place] != row:
+            place = (place + 1) & mask
+        if seen_in[place] != request:
+            seen[place], seen_in[place] = row, request
+            distinct += 1
+    return distinct
 
 
 @kernel

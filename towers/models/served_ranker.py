@@ -39,7 +39,10 @@ class ServedRanker:
         """
         hidden: FloatArray = pairs.reshape(-1, pairs.shape[2]) @ self._pair  # (B · K, H)
         _rectify(rows, request @ self._request + self._offset, item_part, hidden)
-        return _scores(rows, hidden @ self._middle, self._middle_offset, self._out, self._out_offset)
+        logits = _logits(rows, hidden @ self._middle, self._middle_offset, self._out, self._out_offset)
+        scores: FloatArray = np.float32(1) / (np.float32(1) + np.exp(-logits))
+        scores[rows < 0] = -1
+        return scores
 
 
 def _array(values: torch.Tensor) -> FloatArray:
@@ -59,17 +62,16 @@ def _rectify(rows: Int32Array, request_part: FloatArray, item_part: FloatArray, 
 
 
 @reordered_kernel
-def _scores(rows: Int32Array, middle: FloatArray, offset: FloatArray, out: FloatArray, out_offset: float) -> FloatArray:
-    """sigmoid(out · relu(middle + offset) + out_offset)."""
+def _logits(rows: Int32Array, middle: FloatArray, offset: FloatArray, out: FloatArray, out_offset: float) -> FloatArray:
+    """(B, K) out · relu(middle + offset) + out_offset, 0 where `rows` has a pad."""
     width = rows.shape[1]
-    scores = np.empty(rows.shape, np.float32)
+    logits = np.zeros(rows.shape, np.float32)
     for request in range(rows.shape[0]):
         for column in range(width):
             if rows[request, column] < 0:
-                scores[request, column] = -1
                 continue
             line, logit = middle[request * width + column], np.float32(out_offset)
             for place in range(len(out)):
                 logit += max(line[place] + offset[place], np.float32(0)) * out[place]
-            scores[request, column] = np.float32(1) / (np.float32(1) + np.exp(-logit))
-    return scores
+            logits[request, column] = logit
+    return logits

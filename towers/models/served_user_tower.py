@@ -1,4 +1,4 @@
-"""The user tower as it is served: the vector of `UserTower.forward` in evaluation, in a fraction of its operations.
+"""The user tower as it is served: the vectors of `UserTower.forward` in evaluation, in a fraction of the operations.
 
 Only the newest position is read, so no key and no value is ever computed: with one query a head, q · (W_k x) is
 (W_kᵀ q) · x, and the weighted mean of values is the value of the weighted mean. Both matrices are multiplied out once.
@@ -89,8 +89,12 @@ class CompiledUserTower:
         kept += self._block_mlp(_layer_norm(kept, *self._block_norm))
         total = arrays.feature @ self._features + self._features_offset
         _add_present(offsets, _layer_norm(kept, *self._encoder_norm), total)
-        codes: list[NDArray[np.integer]] = [arrays.hour[:, None], arrays.weekday[:, None]]
-        codes += [arrays.user_attribute, arrays.context]
+        codes: list[NDArray[np.integer]] = [
+            arrays.hour[:, None],
+            arrays.weekday[:, None],
+            arrays.user_attribute,
+            arrays.context,
+        ]
         if self._reads_user:
             codes.append(arrays.user_bucket[:, None])
         _add_rows(np.concatenate(codes, axis=1, dtype=np.int64), self._table_begins, self._tables, total)
@@ -111,7 +115,7 @@ class _Mlp:
 
     def __call__(self, x: FloatArray) -> FloatArray:
         hidden: FloatArray = x @ self._first
-        _gelu(hidden, self._first_offset)
+        _gelu(self._first_offset, hidden)
         out: FloatArray = hidden @ self._second + self._second_offset
         return out
 
@@ -161,7 +165,9 @@ def _gather(item_row: Int32Array, item_vectors: FloatArray) -> tuple[Int64Array,
     event = 0
     for request in range(request_count):
         for column in range(length - (offsets[request + 1] - offsets[request]), length):
-            vectors[event] = item_vectors[item_row[request, column]]
+            row = item_row[request, column]
+            for place in range(vectors.shape[1]):
+                vectors[event, place] = item_vectors[row, place]
             event += 1
     return offsets, vectors
 
@@ -197,10 +203,12 @@ def _finish_events(
             for place in range(dimension):
                 line[place] += kind[place] + gap[place] + place_vector[place]
             if column == length - 1:
-                newest[request] = line
+                for place in range(dimension):
+                    newest[request, place] = line[place]
             _normalise(line, weight, bias, eps)
             if column == length - 1:
-                normed[request] = line
+                for place in range(dimension):
+                    normed[request, place] = line[place]
             column += 1
     return newest, normed
 
@@ -262,29 +270,60 @@ def _attend(offsets: Int64Array, events: FloatArray, asked: FloatArray) -> Float
     return out
 
 
-@kernel
-def _gelu(x: FloatArray, offset: FloatArray) -> None:
-    """x ← GELU(x + offset), exactly, by the error function."""
+# The error function as x · N(x²) / D(x²) on [-4, 4], beyond which float32 rounds it to ±1.
+_ERF_ABOVE = np.array(
+    [
+        -2.72614225801306e-10,
+        2.77068142495902e-08,
+        -2.10102402082508e-06,
+        -5.69250639462346e-05,
+        -7.34990630326855e-04,
+        -2.95459980854025e-03,
+        -1.60960333262415e-02,
+    ],
+    np.float32,
+)
+_ERF_BELOW = np.array(
+    [-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02],
+    np.float32,
+)
+_ROOT_HALF = np.float32(math.sqrt(0.5))
+
+
+@reordered_kernel
+def _gelu(offset: FloatArray, x: FloatArray) -> None:
+    """x ← GELU(x + offset) = value · (1 + erf(value / √2)) / 2."""
     for row in range(x.shape[0]):
-        for place in range(x.shape[1]):
-            value = x[row, place] + offset[place]
-            x[row, place] = value * np.float32(0.5 * (1 + math.erf(value / math.sqrt(2))))
+        line = x[row]
+        for place in range(len(line)):
+            value = line[place] + offset[place]
+            bounded = min(max(value * _ROOT_HALF, np.float32(-4)), np.float32(4))
+            square = bounded * bounded
+            above, below = _ERF_ABOVE[0], _ERF_BELOW[0]
+            for power in range(1, 7):
+                above = above * square + _ERF_ABOVE[power]
+            for power in range(1, 5):
+                below = below * square + _ERF_BELOW[power]
+            line[place] = np.float32(0.5) * value * (np.float32(1) + bounded * above / below)
 
 
-@kernel
+@reordered_kernel
 def _add_present(offsets: Int64Array, encoded: FloatArray, total: FloatArray) -> None:
     """What the events say, where there are any."""
     for request in range(len(total)):
         if offsets[request + 1] > offsets[request]:
-            total[request] += encoded[request]
+            for place in range(total.shape[1]):
+                total[request, place] += encoded[request, place]
 
 
-@kernel
+@reordered_kernel
 def _add_rows(codes: Int64Array, begins: Int64Array, tables: FloatArray, total: FloatArray) -> None:
     """Adds for each column of `codes` (B, C) the row that it names in that column's table."""
     for request in range(codes.shape[0]):
         for column in range(codes.shape[1]):
-            total[request] += tables[begins[column] + codes[request, column]]
+            row = begins[column] + codes[request, column]
+            for place in range(total.shape[1]):
+                total[request, place] += tables[row, place]
 
 
 @reordered_kernel
