@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 import subprocess
 import sys
 import textwrap
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numba.core.dispatcher import Dispatcher
 
-import towers
 from index.mapped_tensors import open_tensors
+from tests.towers.every_kernel import every_kernel
 from towers.compiled import kernel, reordered_kernel
 from towers.features.histories import FloatArray, Int32Array, Int64Array
 
 ROOT = Path(__file__).parents[2]
 
 
-def kernels() -> dict[str, Dispatcher[Any]]:
-    """Every kernel of the product by its name."""
-    found = {}
-    for module in pkgutil.walk_packages(towers.__path__, "towers."):
-        if "__main__" not in module.name:
-            for name, value in vars(importlib.import_module(module.name)).items():
-                if isinstance(value, Dispatcher) and value.py_func.__module__ == module.name:
-                    found[f"{module.name}.{name}"] = value
-    return found
-
-
-KERNELS = kernels()
+KERNELS = every_kernel()
 
 
 def test_there_are_kernels() -> None:

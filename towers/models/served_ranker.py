@@ -40,7 +40,8 @@ class ServedRanker:
         hidden: FloatArray = pairs.reshape(-1, pairs.shape[2]) @ self._pair  # (B · K, H)
         _rectify(rows, request @ self._request + self._offset, item_part, hidden)
         logits = _logits(rows, hidden @ self._middle, self._middle_offset, self._out, self._out_offset)
-        scores: FloatArray = np.float32(1) / (np.float32(1) + np.exp(-logits))
+        with np.errstate(over="ignore"):  # far below 0 the exponential is infinite, and the probability 0
+            scores: FloatArray = np.float32(1) / (np.float32(1) + np.exp(-logits))
         scores[rows < 0] = -1
         return scores
 
