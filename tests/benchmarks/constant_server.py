@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from server.config import Front, read_config
 from server.domain import Answer, BatchTimings, Query, RecommendAnswer, Source
