@@ -55,8 +55,8 @@ IO_THREADS = 1
 BURST_SIZE_MAX = 1_024
 """Events taken at once: more than the queue holds, so that what is too much is refused and not left to wait unseen."""
 
-RELIEF_AFTER_S = 0.02
-"""How long the engine may hold the front's thread before the event loop receives in its place: a full batch or two."""
+RELIEF_AFTER_S = 0.05
+"""How long the engine may hold the front's thread before the event loop receives in its place: several full batches."""
 
 _LOGGER = structlog.stdlib.get_logger("twinrank.server")
 
@@ -341,11 +341,12 @@ class NativeFront:
             self._loop.call_soon_threadsafe(self._loop.call_later, RELIEF_AFTER_S, self._relieve)
 
     def _relieve(self) -> None:
+        """On the event loop, for as long as batch follows batch: receives if this one takes too long."""
         self._relief_near.release()
         since_s = self._serving_since_s
-        if since_s is None:
-            return
-        self._call_for_relief()
+        if since_s is None or not self._relief_near.acquire(blocking=False):
+            return  # nothing is served, or the next batch has called already
+        self._loop.call_later(RELIEF_AFTER_S, self._relieve)
         if time.monotonic() - since_s >= RELIEF_AFTER_S and self._receiving.acquire(blocking=False):
             try:
                 self._take(self._front.recv_batch_details(BURST_SIZE_MAX, 0) or (), self._looked_at_s)

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 from twinrank.v1 import recommendation_pb2 as pb
@@ -26,8 +26,7 @@ from server.encoding import encode_batch_recommend, encode_recommend, encode_sco
 from server.errors import DeadlinePassed, ItemNotFound, NoGeneration
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """An admitted and decoded call: what it asks of the engine, and what makes its response of the answers."""
 
     queries: Sequence[Query]

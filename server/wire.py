@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 _LENGTH_DELIMITED = 2
 
@@ -22,12 +23,17 @@ def packed_floats(field_number: int, values: Sequence[float]) -> bytes:
     """A `repeated float` field; nothing when it is empty. Raises `OverflowError` for a value that no float32 holds."""
     if not values:
         return b""
-    return _head(field_number, 4 * len(values)) + struct.pack(f"<{len(values)}f", *values)
+    return _head(field_number, 4 * len(values)) + _floats(len(values)).pack(*values)
 
 
 def packed_small(field_number: int, values: bytes) -> bytes:
     """A repeated field of enums or integers, one byte each and below 128; nothing when it is empty."""
     return _head(field_number, len(values)) + values if values else b""
+
+
+@lru_cache(maxsize=256)
+def _floats(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}f")
 
 
 def _head(field_number: int, size_bytes: int) -> bytes:
