@@ -9,8 +9,7 @@ from pathlib import Path
 
 from index.generation import GenerationError
 from server.config import ConfigError, Front, read_config
-from server.loading import loader
-from server.workers.supervisor import core_count, supervise
+from server.workers.forkserver import start_forkserver
 
 
 def main() -> int:
@@ -27,14 +26,29 @@ def main() -> int:
             os.environ["TWINRANK_LISTEN__FRONT"] = arguments.front
         config = read_config(arguments.config)
         worker_count = arguments.workers or config.workers.count or core_count()
+        # What takes long begins first, beside the imports here: the forkserver's imports, or the checksums.
         if worker_count > 1:
-            return supervise(config, loader, worker_count)
+            start_forkserver()
+            from server.loading import LOADING
+            from server.workers.supervisor import supervise
+
+            return supervise(config, LOADING, worker_count)
+        from server.loading import loader, verified_ahead
+
+        ahead = verified_ahead(config)
         from server.lifecycle import run
 
-        return run(config, loader(config))
+        return run(config, loader(config, ahead))
     except (ConfigError, GenerationError, RuntimeError, OSError) as error:
         print(f"server: {error}", file=sys.stderr)
         return 2
+
+
+def core_count() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _count(text: str) -> int:
