@@ -1,8 +1,8 @@
 """Examining a generation once for all processes of a server: what is found, who is asked, and the three steps.
 
-    verify     every checksum; touches no torch, so that it can run while others still import it
-    examine    loads it in a process of its own, in which a file that breaks a parser breaks nothing else
-    loader     loads it to serve from, and is spared what has been found already
+verify     every checksum; touches no torch, so that it can run while others still import it
+examine    loads it in a process of its own, in which a file that breaks a parser breaks nothing else
+loader     loads it to serve from, and is spared what has been found already
 """
 
 from __future__ import annotations
