@@ -1,8 +1,8 @@
 """Examining a generation once for all processes of a server: what is found, who is asked, and the three steps.
 
-    verify     every checksum; touches no torch, so that it can run while others still import it
-    examine    loads it in a process of its own, in which a file that breaks a parser breaks nothing else
-    loader     loads it to serve from, and is spared what has been found already
+verify     every checksum; touches no torch, so that it can run while others still import it
+examine    loads it in a process of its own, in which a file that breaks a parser breaks nothing else
+loader     loads it to serve from, and is spared what has been found already
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Ask = Callable[[str], Finding]
 """Asks what is known of a generation; may take as long as it takes to find out. Called on the loader's thread."""
 
 
-def know_nothing(generation_id: str) -> Finding:
+def know_nothing(_generation_id: str) -> Finding:
     """The answer where there is nobody to ask."""
     return Finding()
 
