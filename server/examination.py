@@ -36,7 +36,7 @@ Ask = Callable[[str], Finding]
 """Asks what is known of a generation; may take as long as it takes to find out. Called on the loader's thread."""
 
 
-def know_nothing(generation_id: str) -> Finding:
+def know_nothing(_generation_id: str) -> Finding:
     """The answer where there is nobody to ask."""
     return Finding()
 

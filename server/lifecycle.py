@@ -13,7 +13,6 @@ import gc
 import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import structlog
@@ -74,10 +73,10 @@ class Server:
             RuntimeError, OSError: an address is taken.
             ConfigError: the admin token cannot be had.
         """
-        await _on_a_thread_that_ends(self.follower.look)
-        if self.batcher.engine is None and self._fallback_id:
-            await _on_a_thread_that_ends(self.follower.fall_back, self._fallback_id)
         self.batcher.start()
+        await asyncio.to_thread(self.follower.look)
+        if self.batcher.engine is None and self._fallback_id:
+            await asyncio.to_thread(self.follower.fall_back, self._fallback_id)
         if self.batcher.engine is None:
             _LOGGER.warning("no generation to serve yet", root=str(self._config.generations.root))
         # What has been loaded stays: the collector need not walk through it again and again.
@@ -178,16 +177,6 @@ def run(config: ServerConfig, load: Loader) -> int:
     configure_logs(config.logs)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve_until_signal(config, load))
-
-
-async def _on_a_thread_that_ends(work: Callable[..., None], *arguments: object) -> None:
-    """glibc gives each thread a heap of its own, and that of a thread which has ended to the next one: the engine's thread
-    so takes over what the warm-up left free, instead of a heap beside it."""
-    thread = ThreadPoolExecutor(1)
-    try:
-        await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
-    finally:
-        thread.shutdown(wait=False)
 
 
 async def _serve_until_signal(config: ServerConfig, load: Loader) -> int:

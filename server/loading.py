@@ -28,7 +28,7 @@ def loader(config: ServerConfig, ask: Ask = know_nothing) -> Loader:
         finding = ask(generation_id)
         if finding.refused:
             raise GenerationUnfit(f"{generation_id}: {finding.refused}")
-        # Its files are verified here in any case, by seal or by hash; so what was examined under this id are these bytes.
+        # Its files are verified here in any case, by seal or by hash: what was examined under this id are these bytes.
         generation = open_generation(root, generation_id, key, finding.seal)
         return load_engine(generation, config.placements, examined=finding.fits)
 

@@ -1,11 +1,11 @@
-"""Memory that processes keep to themselves without need: what an allocator holds, and pages that a fork need not copy."""
+"""Memory that processes keep to themselves without need: what allocators hold, and pages that a fork need not copy."""
 
 from __future__ import annotations
 
 import ctypes
 
 _POOL_SIZE_BYTES = 16 * 2**10
-"""CPython's allocator for small objects (Objects/obmalloc.c) deals in pools of this size, each for one size of block."""
+"""CPython's allocator of small objects (Objects/obmalloc.c) deals in pools of this size, each for one size of block."""
 _BLOCK_SIZE_BYTES = range(48, 512 + 1, 16)
 """The sizes of blocks that a `bytes` can take up; those below are few."""
 _BYTES_OVERHEAD = 33

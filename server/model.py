@@ -46,7 +46,7 @@ class GenerationFiles(Protocol):
 
 
 def open_serving_model(generation: GenerationFiles, *, examined: bool = False) -> ServingModel:
-    """Maps a generation whose checksums have been verified; `examined`: and of which another process found that it fits.
+    """Maps a generation whose checksums have been verified; `examined`: and which another process found to be fit.
 
     Raises:
         GenerationUnfit: a file is missing, cannot be read, or does not fit the others; the message names it.

@@ -29,8 +29,8 @@ from index.generation.seal import FileMark, Seal
 from index.generation.signature import SIGNATURE_SIZE_BYTES_MAX, check_signature
 
 _CHUNK_SIZE_BYTES = 16 * 2**20
-"""Of one read: reading and hashing do without the interpreter's lock, and each chunk has to wait for it twice, up to 5 ms
-while another thread imports."""
+"""Of one read. Reading and hashing go on without the interpreter's lock, but each chunk has to get it back twice, which
+takes up to 5 ms while another thread imports."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The supervisor's examiner: every generation is examined once, for all workers and their replacements.
 
-A thread compares the checksums, and a process that is forked for it loads the generation for trial and ends. Workers ask
-before they open a generation. They need not hash nor compare what has been found to be right, keep none of the memory
-that this takes, and do not open what ended the process with a fault: a file that breaks a parser breaks no worker.
-Where the examination fails in any other way, the workers know no more than before, and find out and say what is wrong.
+A thread compares the checksums, and a process that is forked for it loads the generation for trial and ends. Workers
+ask before they open a generation. They need not hash nor compare what has been found to be right, keep none of the
+memory that this takes, and do not open what ended the process with a fault: a file that breaks a parser breaks no
+worker. Where the examination fails in any other way, they know no more than before, and find out and say what is wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import structlog
 from index.generation import GenerationError, Seal
 from server.config import ServerConfig
 from server.examination import Finding, Loading
-from server.workers.forkserver import MESSAGE_SIZE_BYTES_MAX, Forked, fork
+from server.workers.forked import MESSAGE_SIZE_BYTES_MAX, Forked, fork
 from server.workers.parent_death import signal_when_parent_ends
 
 FINDINGS_KEPT = 4

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from server.examination import Finding
-from server.workers.forkserver import Forked, fork
+from server.workers.forked import Forked, fork
 from server.workers.reports import Report
 from server.workers.worker import Assignment, work
 

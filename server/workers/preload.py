@@ -65,11 +65,11 @@ def preload(modules: Iterable[str], warmed: Iterable[str]) -> None:
         import_module(name).warm()
 
 
+# The kernel ends the forkserver with its supervisor, so that its own end then reaches the workers in the same way.
+signal_when_parent_ends(signal.SIGKILL)
 gc.disable()  # imports make objects that stay; the collector would walk through them again and again
 preload((*LIBRARIES, *OURS), WARMED)
 assert NEVER_BEFORE_FORK not in sys.modules, "grpc was imported before the fork"
-# The kernel ends the forkserver with its supervisor, so that its own end then reaches the workers in the same way.
-signal_when_parent_ends(signal.SIGKILL)
 # What is imported stays: the workers' collectors need not walk through it, and so do not copy its pages.
 gc.collect()
 give_back_free_memory()

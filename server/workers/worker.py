@@ -1,9 +1,9 @@
 """One worker: the whole server in a process forked from the forkserver, on a port that it shares with the others.
 
 A socket ties it to its supervisor, a line of JSON a message. The worker tells that it is there, that it listens, that
-it drains, and a report a second, and asks what is known of a generation before it opens it; the supervisor answers, asks
-for reports, and says when to look at CURRENT, to drain and to stop. The end of the socket is the end of the supervisor:
-then the worker stops too, without waiting for balancers.
+it drains, and a report a second, and asks what is known of a generation before it opens that; the supervisor answers,
+asks for reports, and says when to look at CURRENT, to drain and to stop. The end of the socket is the end of the
+supervisor: then the worker stops too, without waiting for balancers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from server.config import ConfigError, ServerConfig
 from server.examination import Ask, Finding
 from server.generations import Loader
 from server.logs import configure_logs
-from server.workers.forkserver import MESSAGE_SIZE_BYTES_MAX
+from server.workers.forked import MESSAGE_SIZE_BYTES_MAX
 from server.workers.parent_death import signal_when_parent_ends
 from server.workers.reports import Report, families_of
 
