@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.benchmarks.variants.numba_variants import CompiledKernels
 from tests.benchmarks.variants.onnx_variants import OnnxDynamicInt8, OnnxFloat32, OnnxStaticInt8
 from tests.benchmarks.variants.torch_variants import (
     AheadOfTime,
@@ -18,7 +19,7 @@ from tests.benchmarks.variants.variant import Variant
 VARIANTS: tuple[Variant, ...] = (
     EagerUnsplit(),
     Eager(),
-    # The engine's own kernels: «compiled with numba» goes here.
+    CompiledKernels(),
     Compiled(),
     AheadOfTime(),
     OnnxFloat32(),

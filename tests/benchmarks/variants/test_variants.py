@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tests.benchmarks import synthetic_generation, workloads
 from tests.benchmarks.variants import measure, recorded
 from tests.benchmarks.variants.__main__ import table
+from tests.benchmarks.variants.numba_variants import CompiledKernels
 from tests.benchmarks.variants.recorded import Recorded
 from tests.benchmarks.variants.torch_variants import BFloat16, Eager, EagerUnsplit, Float16Storage
 from tests.benchmarks.variants.variant import Part, Variant
@@ -34,7 +35,14 @@ def requests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
 
 @pytest.mark.parametrize(
     ("variant", "part"),
-    [(EagerUnsplit(), Part.RANKER), (Eager(), Part.RANKER), (Eager(), Part.TOWER), (Float16Storage(), Part.RANKER)],
+    [
+        (EagerUnsplit(), Part.RANKER),
+        (Eager(), Part.RANKER),
+        (Eager(), Part.TOWER),
+        (CompiledKernels(), Part.RANKER),
+        (CompiledKernels(), Part.TOWER),
+        (Float16Storage(), Part.RANKER),
+    ],
 )
 def test_what_loses_nothing_gives_the_recorded_lists(
     variant: Variant, part: Part, requests: Recorded, tmp_path: Path
