@@ -10,6 +10,7 @@ Details = dict[str, dict[str, Any]]
 """serving_details.json: by workload, its facts and its paths."""
 RECALL_EQUAL = 0.01
 """Shops of different sizes are compared at a recall that differs by no more."""
+_ROUNDING = 1 + 1e-9
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,12 @@ class Bar:
 
 def at_most(figure: str, limit: float, measured: Callable[[Details], float], form: str = "{:.2f}") -> Bar:
     """A figure that must not be larger."""
-    return Bar(figure, f"≤ {limit:g}", measured, lambda value: value <= limit, form)
+    return Bar(figure, f"≤ {limit:g}", measured, lambda value: value <= limit * _ROUNDING, form)
 
 
 def at_least(figure: str, limit: float, measured: Callable[[Details], float], form: str = "{:.2f}") -> Bar:
     """A figure that must not be smaller."""
-    return Bar(figure, f"≥ {limit:g}", measured, lambda value: value >= limit, form)
+    return Bar(figure, f"≥ {limit:g}", measured, lambda value: value * _ROUNDING >= limit, form)
 
 
 def _cpu(details: Details, path: str, workload: str = "W1M") -> float:
@@ -56,7 +57,7 @@ def _faster(path: str, than: str) -> Callable[[Details], float]:
 def _growth(path: str) -> Callable[[Details], float]:
     def measured(details: Details) -> float:
         apart = abs(details["W1M"]["recall_at_200"] - details["W100k"]["recall_at_200"])
-        if apart > RECALL_EQUAL:
+        if apart > RECALL_EQUAL * _ROUNDING:
             raise KeyError(f"recall differs by {apart:.3f}")
         return _cpu(details, path, "W1M") / _cpu(details, path, "W100k")
 

@@ -67,11 +67,16 @@ class Transport(ABC):
 
     async def send(self, number: int) -> bool:
         """One unit, waited for; not answered in time is not answered well."""
-        answered = asyncio.get_running_loop().create_future()
-        self.start(number, lambda well: answered.done() or answered.set_result(well))
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def done(well: bool) -> None:
+            if not answered.done():  # it may have been given up
+                answered.set_result(well)
+
+        self.start(number, done)
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                return bool(await answered)
+                return await answered
         except TimeoutError:
             return False
 

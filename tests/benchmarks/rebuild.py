@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -103,7 +104,7 @@ def _write_dataset(workload: Workload, directory: Path) -> None:
         | {name: column(name, USER_ATTRIBUTE_VALUES, workload.user_count) for name in user_attributes}
     ).write_parquet(directory / USERS_FILE)
     count = len(made.item_row)
-    given = {
+    given: dict[str, Any] = {
         "user_row": np.repeat(np.arange(workload.user_count), HISTORY_EVENTS),
         "item_row": made.item_row,
         "event_type": np.zeros(count),
