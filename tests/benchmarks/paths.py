@@ -16,6 +16,7 @@ import uvloop
 
 from tests.benchmarks.load import (
     CHANNELS,
+    IN_FLIGHT,
     Counted,
     GrpcBatch,
     GrpcStream,
@@ -95,7 +96,8 @@ def in_process(what: str, shop: Shop, seconds: float) -> dict[str, float]:
     return cell
 
 
-def _command(path: str, shop: Shop) -> Command:
+def command_of(path: str, shop: Shop) -> Command:
+    """The server of a path. Raises PathMissing."""
     if path == "mosec":
         from tests.benchmarks.mosec_path import mosec
 
@@ -109,7 +111,8 @@ def _command(path: str, shop: Shop) -> Command:
     return twinrank(shop.root, path.partition("_")[0])
 
 
-def _transport(path: str, shop: Shop, in_flight: int) -> Transport:
+def transport_of(path: str, shop: Shop, in_flight: int = IN_FLIGHT) -> Transport:
+    """How a path is asked."""
     requests = messages(shop.user_ids(), shop.as_of_s)
     if path.endswith("_stream"):
         return GrpcStream(requests, in_flight)
@@ -124,7 +127,7 @@ def _transport(path: str, shop: Shop, in_flight: int) -> Transport:
 
 
 async def _served(path: str, shop: Shop, seconds: float, in_flight: int) -> dict[str, float]:
-    command, transport, counted = _command(path, shop), _transport(path, shop, in_flight), Counted()
+    command, transport, counted = command_of(path, shop), transport_of(path, shop, in_flight), Counted()
     with ServerProcess(command, log_path(shop.workload, path)) as server:
         started = time.monotonic()
         await until_ready(server, transport, counted)

@@ -68,6 +68,11 @@ class ServerProcess:
         )
         return self
 
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        return self._process.pid
+
     def check(self) -> None:
         """Raises PathMissing when the server has ended."""
         if self._process.poll() is not None:
