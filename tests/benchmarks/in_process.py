@@ -1,4 +1,4 @@
-"""The engine and the plain pipeline with no network, in batches: a process of its own, which prints one JSON line.
+"""The engine and the plain pipeline with no network, in batches: a process of its own; its last line is JSON.
 
 `python -m tests.benchmarks.in_process engine|plain|overlap --root … --users … --as-of … [--seconds …]`
 """
@@ -69,6 +69,7 @@ def measure(
         ask(next(batches))
     gc.collect()
     gc.freeze()
+    print("measuring", flush=True)
     latencies_ms = []
     began, cpu = time.perf_counter(), time.process_time()
     while time.perf_counter() < began + seconds:

@@ -6,9 +6,10 @@ import asyncio
 import re
 import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks.load import IN_FLIGHT, TIMEOUT_S
+from tests.benchmarks.loops import TIMEOUT_S, Transport
 from tests.benchmarks.processes import Command, PathMissing, free_port
 
 ROOT_VARIABLE = "BENCHMARK_GENERATIONS"
@@ -33,28 +34,32 @@ def mosec(root: Path) -> Command:
     return Command("mosec", arguments, {ROOT_VARIABLE: str(root.absolute())}, f"127.0.0.1:{port}", ok_count)
 
 
-class HttpUnary:
-    """POST /inference over IN_FLIGHT connections that stay open, one request at a time on each."""
+class HttpUnary(Transport):
+    """POST /inference over as many connections as are in flight, which stay open, one request at a time on each."""
 
-    requests_per_unit = 1
-    in_flight = IN_FLIGHT
-
-    def __init__(self, payloads: list[bytes]) -> None:
+    def __init__(self, payloads: list[bytes], in_flight: int) -> None:
+        self.in_flight = in_flight
         self._requests = [
             b"POST /inference HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (len(payload), payload)
             for payload in payloads
         ]
         self._free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+        self._asking: set[asyncio.Task[bool]] = set()
 
     async def open(self, target: str) -> None:
-        """Connects."""
         host, _, port = target.partition(":")
         self._target = host, int(port)
         await asyncio.sleep(0.2)
         for _ in range(self.in_flight):
             await self._free.put(await asyncio.open_connection(*self._target))
 
-    async def send(self, number: int) -> bool:
+    def start(self, number: int, done: Callable[[bool], None]) -> None:
+        asking = asyncio.get_running_loop().create_task(self._ask(number))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        asking.add_done_callback(lambda ended: done(ended.result()))
+
+    async def _ask(self, number: int) -> bool:
         """One request over a connection that is free."""
         reader, writer = await self._free.get()
         try:
@@ -63,7 +68,7 @@ class HttpUnary:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
                 body = await reader.readexactly(int(length[1])) if length else b""
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
             writer.close()
             reader, writer = await asyncio.open_connection(*self._target)
             return False
@@ -72,7 +77,6 @@ class HttpUnary:
         return head.startswith(b"HTTP/1.1 200") and len(body) > 0
 
     async def close(self) -> None:
-        """Ends the connections."""
         while not self._free.empty():
             _, writer = self._free.get_nowait()
             writer.close()

@@ -62,6 +62,11 @@ class PlainPipeline:
         """The generation that answers."""
         return self._serving.generation_id
 
+    def user_ids(self, count_max: int) -> list[str]:
+        """The ids of the first users."""
+        known = self._serving.user_ids
+        return known.ids(list(range(min(count_max, len(known)))))
+
     def embed(self, user_ids: Sequence[str], as_of_s: Sequence[float]) -> Embedded:
         """What the users did, and the user tower's vectors of it."""
         snapshot = self._serving.snapshot

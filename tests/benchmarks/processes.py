@@ -23,6 +23,7 @@ from tests.benchmarks.other_servers import COUNT_METHOD
 from tests.benchmarks.workloads import BENCH_DIR
 
 SERVER_CORE, LOAD_CORE = 0, 1
+ALL_CORES = f"0-{(os.cpu_count() or 1) - 1}"
 STOP_TIMEOUT_S = 20.0
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -37,6 +38,7 @@ class Command:
 
     Attributes:
         ok_count: reads how many requests (streams: messages; batches: calls) the server says it answered OK.
+        batch_size: reads the mean size of the engine's batches so far; None where there is no such number.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Command:
     environment: dict[str, str]
     target: str
     ok_count: Callable[[], int]
+    batch_size: Callable[[], float] | None = None
 
 
 class ServerProcess:
@@ -56,14 +59,19 @@ class ServerProcess:
         self._pinned = pinned
 
     def __enter__(self) -> Self:
-        prefix = ["taskset", "-c", str(SERVER_CORE)] if self._pinned else []
+        cores = str(SERVER_CORE) if self._pinned else ALL_CORES  # said in any case: a child inherits the load's core
         self._process = subprocess.Popen(
-            [*prefix, *self.command.arguments],
+            ["taskset", "-c", cores, *self.command.arguments],
             env={**os.environ, **ONE_THREAD, **self.command.environment},
             stdout=self._log,
             stderr=self._log,
         )
         return self
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        return self._process.pid
 
     def check(self) -> None:
         """Raises PathMissing when the server has ended."""
@@ -130,13 +138,18 @@ def twinrank(root: Path, front: str, workers: int = 1) -> Command:
         "TWINRANK_LIFECYCLE__DRAIN_S": "0",
     }
 
-    def ok_count() -> int:
+    def metric(pattern: str) -> float:
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5) as page:
             text = page.read().decode()
-        found = re.findall(r'^twinrank_requests_total\{[^}]*code="OK"[^}]*\} (\S+)', text, re.MULTILINE)
-        return int(sum(map(float, found)))
+        return sum(map(float, re.findall(rf"^{pattern} (\S+)", text, re.MULTILINE)))
 
-    return Command(f"server --front {front}", arguments, environment, f"127.0.0.1:{port}", ok_count)
+    def ok_count() -> int:
+        return int(metric(r'twinrank_requests_total\{[^}]*code="OK"[^}]*\}'))
+
+    def batch_size() -> float:
+        return metric("twinrank_batch_size_sum") / max(metric("twinrank_batch_size_count"), 1.0)
+
+    return Command(f"server --front {front}", arguments, environment, f"127.0.0.1:{port}", ok_count, batch_size)
 
 
 def other(kind: str, root: Path) -> Command:

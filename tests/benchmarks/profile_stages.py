@@ -1,0 +1,46 @@
+"""Which code belongs to which stage of a request: the first line below whose prefix the innermost known frame has."""
+
+from __future__ import annotations
+
+STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("decode", ("server/decoding", "server/fields", "google/protobuf")),
+    ("batching", ("server/batching",)),
+    ("ids to rows and back", ("index/item_ids",)),
+    ("state: histories", ("server/shoppers", "towers/features/histories")),
+    ("user tower", ("towers/features/requests", "towers/models/served_user_tower", "towers/models/user_tower")),
+    ("retrieve: nearest items", ("index/faiss_searcher", "index/exact", "index/searcher", "faiss/")),
+    ("candidates: other sources, merge", ("towers/candidates",)),
+    ("features of pairs", ("towers/features/purchases", "towers/features/pairs", "towers/ranking")),
+    ("rank", ("towers/models/served_ranker", "towers/models/ranker")),
+    ("lists: top, answers", ("towers/recommender", "server/engine", "server/domain", "server/stopwatch")),
+    ("encode", ("server/encoding", "server/attribution")),
+    ("metrics, logs", ("server/metrics", "server/logs", "prometheus_client/", "structlog/", "logging/")),
+    ("front", ("server/front", "server/service", "server/call", "server/admission", "server/streaming")),
+    ("front", ("server/connections", "server/lifecycle", "server/workers", "server/health", "asyncio/", "grpc/")),
+    ("the benchmark itself", ("tests/benchmarks",)),
+)
+"""Stage, and prefixes of source files; prefixes of functions may stand there, too: `towers/recommender.py:top`."""
+
+THREADS: tuple[tuple[str, str], ...] = (
+    ("front: transport", "grpc"),  # grpc-native-io, grpc_global_tim
+    ("front: transport", "event_engine"),
+    ("front: transport", "lifeguard"),
+    ("front: transport", "python"),  # threads of grpcio's core keep the name of the process
+)
+"""Threads that no sample shows a Python frame of, known by the beginning of their name: they read and write sockets."""
+
+UNKNOWN = "not attributed"
+
+
+def stage_of_stack(frames: list[str]) -> str:
+    """The stage of a stack, outermost frame first, each `file:function`."""
+    for frame in reversed(frames):
+        for stage, prefixes in STAGES:
+            if frame.startswith(prefixes):
+                return stage
+    return UNKNOWN
+
+
+def stage_of_thread(name: str) -> str:
+    """The stage of a thread that runs no Python."""
+    return next((stage for stage, prefix in THREADS if name.startswith(prefix)), UNKNOWN)
