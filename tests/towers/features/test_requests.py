@@ -6,6 +6,7 @@ from math import cos, log1p, pi, sin
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.towers.random_logs import PURCHASE, VIEW, Asked, asked, extra_of, histories_of
 from towers.features.histories import HistoryBatch
@@ -114,3 +115,17 @@ def test_a_batch_is_its_single_requests_bit_for_bit(case: Asked) -> None:
         single = arrays_of(case.single(place))
         for name in ("item_row", "event_type", "gap_bucket", "hour", "weekday", "feature"):
             assert getattr(arrays, name)[place].tobytes() == getattr(single, name)[0].tobytes()
+
+
+# Rows that a hash table of 16 to 128 slots tells apart badly: neighbours, multiples of powers of two, the largest.
+_ROWS = st.integers(0, 9) | st.integers(0, 40).map(lambda row: row << 16) | st.integers(2**31 - 9, 2**31 - 1)
+
+
+@given(st.lists(st.lists(_ROWS, max_size=60), min_size=1, max_size=4))
+def test_distinct_items_are_counted_request_by_request(histories: list[list[int]]) -> None:
+    offsets = np.cumsum([0, *(len(rows) for rows in histories)]).astype(np.int64)
+    rows = np.array([row for part in histories for row in part], np.int32)
+    nothing, ones = np.zeros(len(rows), np.uint8), np.ones(len(rows), np.bool_)
+    batch = HistoryBatch(offsets, rows, nothing, nothing.astype(np.int64), ones, np.full(len(histories), 100, np.int64))
+    found = arrays_of(batch).feature[:, REQUEST_FEATURES.index("log_distinct_items")]
+    assert np.rint(np.expm1(found)).tolist() == [len(set(part)) for part in histories]
