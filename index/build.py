@@ -21,11 +21,14 @@ import numpy.typing as npt
 from index.config import IndexConfig, IndexDevice, IndexKind, choose_list_count, resolve_kind
 from index.exact import ExactSearcher
 from index.faiss_searcher import FaissSearcher
+from index.int8_lists import Int8ListsSearcher
 from index.recall import recall_at_k
 from index.searcher import Searcher, check_vectors
+from index.storage import BuiltSearcher
 
 _FACTORY = {
     IndexKind.FLAT: "Flat",
+    IndexKind.IVF_INT8: "IVF{list_count},SQ8",  # its lists are taken, its codes are not
     IndexKind.IVF_FLAT: "IVF{list_count},Flat",
     IndexKind.IVF_SQ8: "IVF{list_count},SQ8",
     IndexKind.HNSW_FLAT: "HNSW{link_count},Flat",
@@ -67,7 +70,7 @@ def build_searcher(
     vectors: npt.NDArray[np.float32],
     config: IndexConfig,
     tuning_queries: npt.NDArray[np.float32] | None = None,
-) -> tuple[ExactSearcher | FaissSearcher, BuildReport]:
+) -> tuple[BuiltSearcher, BuildReport]:
     """Index `vectors` (n, D) float32; row i of the array is item row i.
 
     `tuning_queries` (B, D) float32 should be user embeddings: recall on them is what counts. None: a sample of the
@@ -91,7 +94,7 @@ def build_searcher(
         index = faiss.index_gpu_to_cpu(worker)
     added_s = time.perf_counter()
 
-    searcher = FaissSearcher(index)
+    searcher = Int8ListsSearcher.from_faiss(index, vectors) if kind is IndexKind.IVF_INT8 else FaissSearcher(index)
     recall = _tune(searcher, kind, config, list_count, vectors, exact, tuning_queries)
     return searcher, _report(
         kind, device, searcher, config, recall, list_count, trained_s - started_s, added_s - trained_s
@@ -99,7 +102,7 @@ def build_searcher(
 
 
 def _empty_index(kind: IndexKind, config: IndexConfig, item_count: int, dimension: int) -> tuple[Any, int | None]:
-    list_count = choose_list_count(config, item_count) if kind.is_ivf else None
+    list_count = choose_list_count(config, kind, item_count) if kind.is_ivf else None
     if list_count is not None and list_count > item_count:
         raise IndexBuildError(f"{kind} with {list_count} lists needs as many items, not {item_count}; lower it")
     if item_count == 0 and kind is IndexKind.HNSW_SQ8:
@@ -137,7 +140,7 @@ def _training_sample(
 
 
 def _tune(
-    searcher: FaissSearcher,
+    searcher: FaissSearcher | Int8ListsSearcher,
     kind: IndexKind,
     config: IndexConfig,
     list_count: int | None,
@@ -174,8 +177,10 @@ def _efforts(kind: IndexKind, config: IndexConfig, list_count: int | None) -> li
     return efforts
 
 
-def _set_effort(searcher: FaissSearcher, kind: IndexKind, effort: int) -> None:
-    if kind.is_ivf:
+def _set_effort(searcher: FaissSearcher | Int8ListsSearcher, kind: IndexKind, effort: int) -> None:
+    if isinstance(searcher, Int8ListsSearcher):
+        searcher.probe_count = effort
+    elif kind.is_ivf:
         searcher.index.nprobe = effort
     elif kind.is_hnsw:
         searcher.index.hnsw.efSearch = effort
@@ -199,13 +204,16 @@ def _report(
     add_s: float = 0.0,
 ) -> BuildReport:
     index = searcher.index if isinstance(searcher, FaissSearcher) else None
+    probe_count = int(index.nprobe) if index is not None and kind.is_ivf else None
+    if isinstance(searcher, Int8ListsSearcher):
+        probe_count = searcher.probe_count
     return BuildReport(
         kind=kind.value,
         device=device.value,
         item_count=searcher.item_count,
         dimension=searcher.dimension,
         list_count=list_count,
-        probe_count=int(index.nprobe) if index is not None and kind.is_ivf else None,
+        probe_count=probe_count,
         search_effort=int(index.hnsw.efSearch) if index is not None and kind.is_hnsw else None,
         recall_k=config.recall_k,
         recall=recall,

@@ -2,9 +2,7 @@
 
 How many threads a search takes is the process's decision (`faiss.omp_set_num_threads`), not this file's.
 
-Errors:
-    SearchError
-    └── IndexFileInvalid   the file is no index of FAISS, or one of the wrong metric
+Errors: IndexFileInvalid (index.searcher), for a file that is no index of FAISS, or one of the wrong metric.
 """
 
 from __future__ import annotations
@@ -16,11 +14,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from index.searcher import Rows, Scores, SearchError, check_queries, empty_answer
-
-
-class IndexFileInvalid(SearchError):
-    """A file that holds no index that can be searched here."""
+from index.searcher import IndexFileInvalid, Rows, Scores, check_queries, empty_answer
 
 
 class FaissSearcher:

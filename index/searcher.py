@@ -5,7 +5,8 @@ Errors:
     └── SearchError
         ├── QueryInvalid            shape, dtype or a value that is not finite
         ├── CandidateCountInvalid   k is not in [1, CANDIDATE_COUNT_MAX]
-        └── VectorsInvalid          the items' vectors cannot be indexed
+        ├── VectorsInvalid          the items' vectors cannot be indexed
+        └── IndexFileInvalid        a file holds no index, one of the wrong metric, or one that contradicts itself
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class CandidateCountInvalid(SearchError):
 
 class VectorsInvalid(SearchError):
     """Item vectors of the wrong shape, or with NaN or infinity."""
+
+
+class IndexFileInvalid(SearchError):
+    """A file that holds no index that can be searched here."""
 
 
 class Searcher(Protocol):

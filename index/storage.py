@@ -1,6 +1,6 @@
-"""A searcher as one file: `index.faiss` for FAISS, `index.safetensors` for exact search.
+"""A searcher as one file: `index.faiss`, `index.int8.safetensors` (inverted lists), `index.safetensors` (exact).
 
-Errors: IndexFileInvalid (index.faiss_searcher), for a file that is neither, or holds something else.
+Errors: IndexFileInvalid (index.searcher), for a file that is none of them, or holds something else.
 """
 
 from __future__ import annotations
@@ -12,29 +12,36 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from index.exact import ExactSearcher
-from index.faiss_searcher import FaissSearcher, IndexFileInvalid
+from index.faiss_searcher import FaissSearcher
+from index.int8_lists import Int8ListsSearcher
 from index.mapped_tensors import TensorFileInvalid, open_tensors
-from index.searcher import Searcher, VectorsInvalid
+from index.searcher import IndexFileInvalid, Searcher, VectorsInvalid
 
 FAISS_INDEX_NAME = "index.faiss"
+INT8_INDEX_NAME = "index.int8.safetensors"
 EXACT_INDEX_NAME = "index.safetensors"
+_NAMES = (FAISS_INDEX_NAME, INT8_INDEX_NAME, EXACT_INDEX_NAME)
 _COLUMNS = "columns"
 
+BuiltSearcher = ExactSearcher | FaissSearcher | Int8ListsSearcher
 
-def index_file_name(searcher: ExactSearcher | FaissSearcher) -> str:
+
+def index_file_name(searcher: BuiltSearcher) -> str:
     """The name that the searcher's file must have: it says how the file is read."""
-    return EXACT_INDEX_NAME if isinstance(searcher, ExactSearcher) else FAISS_INDEX_NAME
+    if isinstance(searcher, ExactSearcher):
+        return EXACT_INDEX_NAME
+    return INT8_INDEX_NAME if isinstance(searcher, Int8ListsSearcher) else FAISS_INDEX_NAME
 
 
 def find_index_file(names: Iterable[str]) -> str:
     """The index among a generation's file names. Raises IndexFileInvalid when there is not exactly one."""
-    found = sorted({FAISS_INDEX_NAME, EXACT_INDEX_NAME}.intersection(names))
+    found = sorted(set(_NAMES).intersection(names))
     if len(found) != 1:
-        raise IndexFileInvalid(f"expected one of {FAISS_INDEX_NAME} and {EXACT_INDEX_NAME}, found {found or 'neither'}")
+        raise IndexFileInvalid(f"expected one of {', '.join(_NAMES)}, found {' and '.join(found) or 'none'}")
     return found[0]
 
 
-def save_searcher(searcher: ExactSearcher | FaissSearcher, path: Path) -> None:
+def save_searcher(searcher: BuiltSearcher, path: Path) -> None:
     """Write the searcher to a file of the name that `index_file_name` gives."""
     if isinstance(searcher, ExactSearcher):
         save_file({_COLUMNS: searcher.columns}, path)
@@ -46,10 +53,10 @@ def open_searcher(path: Path) -> Searcher:
     """Map a searcher from a file whose checksum has been verified. Raises IndexFileInvalid, OSError."""
     if path.name == FAISS_INDEX_NAME:
         return FaissSearcher.open(path)
+    if path.name == INT8_INDEX_NAME:
+        return Int8ListsSearcher.open(path)
     if path.name != EXACT_INDEX_NAME:
-        raise IndexFileInvalid(
-            f"{path.name} is not the name of an index; expected {FAISS_INDEX_NAME} or {EXACT_INDEX_NAME}"
-        )
+        raise IndexFileInvalid(f"{path.name} is not the name of an index; expected one of {', '.join(_NAMES)}")
     try:
         columns = open_tensors(path)[_COLUMNS]
         if columns.ndim != 2 or columns.dtype != np.float32:

@@ -1,13 +1,16 @@
-"""The micro-batcher between the event loop and the engine.
+"""The micro-batcher between the fronts and the engine.
 
-One thread owns the engine. Whenever it is free it pulls what waits, up to a batch: a lone query goes at once, and while
+Queries wait in one queue. Whoever has the engine takes what waits, up to a batch: a lone query goes at once, and while
 the engine works the next batch forms by itself, so there is no timed wait to tune. Before work begins, entries whose
-caller has gone or whose deadline has passed are dropped. Futures of the event loop get their results with one
-`call_soon_threadsafe` a batch; a front without a loop brings waiters of its own, which are told on the engine thread.
+caller has gone or whose deadline has passed are dropped.
 
-    event loop:  submit → SimpleQueue ─┐                       ┌→ deliver → futures
-    engine thread:                     └→ pull → drop → answer ┴→ waiters
-    other front: entries → put ────────┘ (as above)
+Two kinds of thread have the engine, one at a time. The batcher's own thread serves what event loops submit; it sleeps
+while nothing waits. A front without an event loop (`front_native`) calls `serve` on the thread that receives, and takes
+along whatever else waits.
+
+    event loop:    submit → queue, wake ┐                              ┌→ desk: one call_soon_threadsafe a batch
+    engine thread:                      └→ serve: pull → drop → answer ┤
+    front thread:  put → queue → serve: pull → drop → answer ──────────┴→ desk: encode and send
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ import asyncio
 import logging
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from queue import Empty, SimpleQueue
-from typing import NamedTuple, Protocol
+from queue import SimpleQueue
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from server.domain import Answer, BatchTimings, Query
 from server.errors import DeadlinePassed, EngineFault, NoGeneration, QueueFull, ShuttingDown
@@ -63,35 +67,74 @@ class BatchRecord(NamedTuple):
     late_count: int
 
 
+Outcome = Answered | Exception
+
+
 class Waiter(Protocol):
-    """Who waits for one answer. Called on the engine thread; must not raise."""
+    """Who waits for one answer."""
 
     def done(self) -> bool:
-        """Whether the caller has gone: its query need not be answered any more."""
-
-    def answered(self, outcome: Answered | Exception) -> None:
-        """The answer, or why there is none."""
+        """Whether the caller has gone: its query need not be answered any more. Called on any thread."""
 
 
-class Entry:
-    """One query in the queue, and who waits for it."""
+class LoopWaiter(Waiter, Protocol):
+    """Who waits for one answer on the event loop."""
 
-    __slots__ = ("deadline_s", "query", "queued_at_s", "waiter")
+    def answered(self, outcome: Outcome) -> None:
+        """The answer, or why there is none. Called on the loop, unless `done`; must not raise."""
+
+
+WaiterT = TypeVar("WaiterT", bound=Waiter)
+Desk = Callable[[Sequence[tuple[WaiterT, Outcome]]], None]
+"""Tells the waiters of one batch. Called once a batch on the thread that served it; must not raise."""
+
+
+class Entry(Generic[WaiterT]):
+    """One query in the queue, who waits for it, and the desk that tells them."""
+
+    __slots__ = ("deadline_s", "desk", "query", "queued_at_s", "waiter")
 
     def __init__(
-        self, query: Query, deadline_s: float, queued_at_s: float, waiter: asyncio.Future[Answered] | Waiter
+        self, query: Query, deadline_s: float, queued_at_s: float, waiter: WaiterT, desk: Desk[WaiterT]
     ) -> None:
         self.query = query
         self.deadline_s = deadline_s
         self.queued_at_s = queued_at_s
         self.waiter = waiter
+        self.desk = desk
 
 
-_Outcome = tuple[Entry, Answered | Exception]
+class _Awaited:
+    """A future of the event loop as a waiter."""
+
+    __slots__ = ("_future", "done")
+
+    def __init__(self, future: asyncio.Future[Answered]) -> None:
+        self._future = future
+        self.done = future.done
+
+    def answered(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Exception):
+            self._future.set_exception(outcome)
+        else:
+            self._future.set_result(outcome)
+
+
+_AnyEntry = Entry[Any]
+_Outcomes = list[tuple[_AnyEntry, Outcome]]
+
+
+class _Pulled(NamedTuple):
+    """What a batch consists of, and what was dropped on the way."""
+
+    alive: list[_AnyEntry]
+    late: list[_AnyEntry]
+    gone_count: int
 
 
 class MicroBatcher:
-    """Owns the engine thread. `start`, `stop` and `submit` are for the event loop it was started on.
+    """The queue, the engine, and the engine's own thread. `start`, `stop` and `submit` are for the event loop it was
+    started on, everything else is safe from any thread.
 
     `deadline_s` and `queued_at_s` are `time.monotonic()` seconds.
     """
@@ -103,12 +146,16 @@ class MicroBatcher:
         retry_after_ms: int,
         on_batch: Callable[[BatchRecord], None] | None = None,
     ) -> None:
+        """`on_batch` is called by whoever has the engine: never by two at a time."""
         self._queue_length_max = queue_length_max
         self._batch_size_max = batch_size_max
         self._retry_after_ms = retry_after_ms
         self._on_batch = on_batch
         self._engine: Engine | None = None
-        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
+        self._queue: deque[_AnyEntry] = deque()
+        self._serving = threading.Lock()
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._asleep = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -121,10 +168,10 @@ class MicroBatcher:
     @property
     def queue_length(self) -> int:
         """How many queries wait now."""
-        return self._queue.qsize()
+        return len(self._queue)
 
     def swap(self, engine: Engine) -> None:
-        """The next batch asks `engine`; the one under way finishes on the one it began with. Safe from any thread."""
+        """The next batch asks `engine`; the one under way finishes on the one it began with."""
         self._engine = engine
 
     def start(self) -> None:
@@ -139,7 +186,7 @@ class MicroBatcher:
         if self._thread is None or self._closed:
             return
         self._closed = True
-        self._queue.put(None)
+        self._wake.put(None)
         await asyncio.to_thread(self._thread.join)
         await asyncio.sleep(0)  # the last delivery was scheduled before the thread ended: let it run
 
@@ -151,17 +198,24 @@ class MicroBatcher:
         """
         now_s = self.check(len(queries), deadline_s)
         assert self._loop is not None, "submit before start"
-        futures: list[asyncio.Future[Answered]] = []
-        for query in queries:
-            future: asyncio.Future[Answered] = self._loop.create_future()
-            self._queue.put(Entry(query, deadline_s, now_s, future))
-            futures.append(future)
+        futures = [self._loop.create_future() for _ in queries]
+        self._put_and_wake(
+            Entry(query, deadline_s, now_s, _Awaited(future), self._tell_on_loop)
+            for query, future in zip(queries, futures, strict=True)
+        )
         return futures
 
-    def check(self, query_count: int, deadline_s: float, ahead_count: int = 0) -> float:
-        """Whether so many queries may be queued now; returns the time to write on them. Safe from any thread.
+    def submit_for(self, waiter: LoopWaiter, query: Query, deadline_s: float) -> None:
+        """Queues one query whose waiter is told on the event loop.
 
-        `ahead_count` are those that the caller has checked and not put yet.
+        Raises:
+            DeadlinePassed, QueueFull, NoGeneration, ShuttingDown: nothing was queued.
+        """
+        now_s = self.check(1, deadline_s)
+        self._put_and_wake((Entry(query, deadline_s, now_s, waiter, self._tell_on_loop),))
+
+    def check(self, query_count: int, deadline_s: float) -> float:
+        """Whether so many queries may be queued now; returns the time.
 
         Raises:
             DeadlinePassed, QueueFull, NoGeneration, ShuttingDown: they may not.
@@ -173,72 +227,81 @@ class MicroBatcher:
         now_s = time.monotonic()
         if now_s >= deadline_s:
             raise DeadlinePassed("the query could be queued")
-        if self._queue.qsize() + ahead_count + query_count > self._queue_length_max:
+        if len(self._queue) + query_count > self._queue_length_max:
             raise QueueFull(f"{self._queue_length_max} queries may wait for the engine", self._retry_after_ms)
         return now_s
 
-    def put(self, entries: Iterable[Entry]) -> None:
-        """Queues entries that have passed `check`. Safe from any thread."""
-        for entry in entries:
-            self._queue.put(entry)
+    def put(self, entry: _AnyEntry) -> None:
+        """Queues an entry that has passed `check`, and that the caller will `serve`."""
+        self._queue.append(entry)
+
+    def serve(self) -> None:
+        """Answers one batch of what waits, if anything does; waits for the engine while another thread has it."""
+        with self._serving:
+            pulled = self._pull(time.monotonic())
+            outcomes = self._work_whatever_happens(pulled)
+        desks: defaultdict[Desk[Any], list[tuple[Any, Outcome]]] = defaultdict(list)
+        for entry, outcome in outcomes:
+            desks[entry.desk].append((entry.waiter, outcome))
+        for desk, told in desks.items():
+            desk(told)
 
     def _run(self) -> None:
-        assert self._loop is not None
-        while True:
-            batch, closing = self._pull()
-            outcomes: list[_Outcome] = []
-            record: BatchRecord | None = None
-            try:
-                outcomes, record = self._work(batch)
-            except BaseException as error:  # the thread is the only one: it must outlive whatever a batch does
-                _LOGGER.exception("the engine thread could not finish a batch of %d", len(batch))
-                fault = EngineFault(f"the engine thread failed: {type(error).__name__}")
-                outcomes = [(entry, fault) for entry in batch]
-            if self._on_batch is not None and record is not None:
-                self._on_batch(record)
-            self._hand_out(outcomes, self._loop)
-            if closing:
-                return
-            del batch, outcomes, record  # nothing of a batch, nor its engine, is held while waiting for the next
+        while not self._closed or self._queue:
+            # In this order: whoever queues after the look at the queue finds that the thread sleeps.
+            self._asleep = True
+            if not self._queue:
+                self._wake.get()
+            self._asleep = False
+            self.serve()
 
-    def _pull(self) -> tuple[list[Entry], bool]:
-        """Waits for one entry, then takes what is there, without those whose caller has gone. True: stop after it."""
-        pulled: list[Entry] = []
-        entry = self._queue.get()
-        try:
-            while entry is not None:
-                pulled.append(entry)
-                if len(pulled) >= self._batch_size_max:
-                    return pulled, False
-                entry = self._queue.get_nowait()
-        except Empty:
-            return pulled, False
-        return pulled, True
+    def _put_and_wake(self, entries: Iterable[_AnyEntry]) -> None:
+        self._queue.extend(entries)
+        if self._asleep:
+            self._asleep = False
+            self._wake.put(None)
 
-    def _work(self, pulled: list[Entry]) -> tuple[list[_Outcome], BatchRecord]:
-        now_s = time.monotonic()
-        late: list[_Outcome] = []
-        alive: list[Entry] = []
-        for entry in pulled:
+    def _pull(self, now_s: float) -> _Pulled:
+        """Takes what is there, up to a batch that is worth the work."""
+        alive: list[_AnyEntry] = []
+        late: list[_AnyEntry] = []
+        gone_count = 0
+        queue = self._queue
+        while queue and len(alive) < self._batch_size_max:
+            entry = queue.popleft()
             if entry.waiter.done():
-                continue
-            if entry.deadline_s <= now_s:
-                late.append((entry, DeadlinePassed("the engine could begin")))
+                gone_count += 1
+            elif entry.deadline_s <= now_s:
+                late.append(entry)
             else:
                 alive.append(entry)
-        gone_count = len(pulled) - len(alive) - len(late)
-        timings = _NO_TIMINGS
-        outcomes = late
-        if alive:
-            outcomes, timings = self._answer(alive, now_s)
-            outcomes += late
-        waits_s = [now_s - entry.queued_at_s for entry in alive]
-        record = BatchRecord(waits_s, timings, time.monotonic() - now_s, gone_count, len(late))
-        return outcomes, record
+        return _Pulled(alive, late, gone_count)
 
-    def _answer(self, entries: list[Entry], began_at_s: float) -> tuple[list[_Outcome], BatchTimings]:
+    def _work_whatever_happens(self, pulled: _Pulled) -> _Outcomes:
+        late: _Outcomes = [(entry, DeadlinePassed("the engine could begin")) for entry in pulled.late]
+        try:
+            return late + self._work(pulled)
+        except BaseException as error:  # the engine's thread is the only one: it must outlive whatever a batch does
+            _LOGGER.exception("a batch of %d could not be finished", len(pulled.alive))
+            fault = EngineFault(f"the batch failed: {type(error).__name__}")
+            return late + [(entry, fault) for entry in pulled.alive]
+
+    def _work(self, pulled: _Pulled) -> _Outcomes:
+        began_at_s = time.monotonic()
+        alive = pulled.alive
+        outcomes: _Outcomes = []
+        timings = _NO_TIMINGS
+        if alive:
+            outcomes, timings = self._answer(alive, began_at_s)
+        if self._on_batch is not None and (alive or pulled.late or pulled.gone_count):
+            waits_s = [began_at_s - entry.queued_at_s for entry in alive]
+            engine_s = time.monotonic() - began_at_s
+            self._on_batch(BatchRecord(waits_s, timings, engine_s, pulled.gone_count, len(pulled.late)))
+        return outcomes
+
+    def _answer(self, entries: list[_AnyEntry], began_at_s: float) -> tuple[_Outcomes, BatchTimings]:
         engine = self._engine
-        assert engine is not None, "submit refuses while there is no engine"
+        assert engine is not None, "check refuses while there is no engine"
         try:
             answers, timings = engine.answer([entry.query for entry in entries])
             if len(answers) != len(entries):
@@ -248,7 +311,7 @@ class MicroBatcher:
                 return [(entries[0], error)], _NO_TIMINGS
             # One query must not fail its neighbours: each is asked alone, and only the culprit sees the error.
             _LOGGER.warning("a batch of %d failed (%s); its queries are asked one by one", len(entries), error)
-            outcomes: list[_Outcome] = []
+            outcomes: _Outcomes = []
             timings = _NO_TIMINGS
             for entry in entries:
                 if entry.waiter.done():
@@ -264,26 +327,15 @@ class MicroBatcher:
             for entry, answer in zip(entries, answers, strict=True)
         ], timings
 
-    def _hand_out(self, outcomes: list[_Outcome], loop: asyncio.AbstractEventLoop) -> None:
-        on_loop: list[tuple[asyncio.Future[Answered], Answered | Exception]] = []
-        for entry, outcome in outcomes:
-            waiter = entry.waiter
-            if isinstance(waiter, asyncio.Future):
-                on_loop.append((waiter, outcome))
-            else:
-                waiter.answered(outcome)
-        if on_loop:
-            loop.call_soon_threadsafe(_deliver, on_loop)
+    def _tell_on_loop(self, told: Sequence[tuple[LoopWaiter, Outcome]]) -> None:
+        assert self._loop is not None, "nothing is queued for the loop before start"
+        self._loop.call_soon_threadsafe(_tell, told)
 
 
-def _deliver(outcomes: list[tuple[asyncio.Future[Answered], Answered | Exception]]) -> None:
-    for future, outcome in outcomes:
-        if future.done():  # the caller went while the engine worked
-            continue
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
+def _tell(told: Sequence[tuple[LoopWaiter, Outcome]]) -> None:
+    for waiter, outcome in told:
+        if not waiter.done():  # else the caller went while the engine worked
+            waiter.answered(outcome)
 
 
 _NO_TIMINGS = BatchTimings(state_us=0, user_tower_us=0, retrieve_us=0, rank_us=0, batch_size=0)

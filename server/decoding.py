@@ -7,13 +7,13 @@ All violations of a request are collected before it is refused, each under its p
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from twinrank.v1 import recommendation_pb2 as pb
 
-from server.config import DEFAULT_PLACEMENT, PlacementConfig, PlacementRepeatPolicy, ServerConfig
+from server.config import DEFAULT_PLACEMENT, PlacementRepeatPolicy, ServerConfig
 from server.domain import RecentEvent, RecommendQuery, RepeatPolicy, ScoreQuery, Shopper, SimilarItemsQuery
 from server.errors import VIOLATIONS_MAX, InvalidRequest, MalformedMessage, Violation
 from server.fields import check_count, check_id, check_ids, check_page_size, check_text, shown, timestamp_s
@@ -33,6 +33,14 @@ _POLICY_OF_WIRE = {
 MessageT = TypeVar("MessageT", bound=Message)
 
 
+class _Placement(NamedTuple):
+    """What decoding needs of a placement's configuration."""
+
+    page_size: int
+    page_size_max: int
+    repeat_policy: RepeatPolicy
+
+
 def parse(kind: type[MessageT], raw: bytes) -> MessageT:
     """The message in the bytes. Raises `MalformedMessage`, without the parser's own words."""
     try:
@@ -49,8 +57,12 @@ class Decoder:
 
     def __init__(self, config: ServerConfig, event_types: Collection[str], context_columns: Collection[str]) -> None:
         self._limits = config.limits
+        self._id_bytes_max = config.limits.id_bytes_max
         self._time = config.time
-        self._placements: Mapping[str, PlacementConfig] = config.placements
+        self._placements = {
+            name: _Placement(block.page_size, block.page_size_max, _POLICY_OF_CONFIG[block.repeat_policy])
+            for name, block in config.placements.items()
+        }
         self._event_types = frozenset(event_types)
         self._context_columns = frozenset(context_columns)
 
@@ -93,7 +105,9 @@ class Decoder:
         limits = self._limits
         check_text(request.request_id, limits.id_bytes_max, "request_id", violations)
         placement, _ = self._placement(request.placement, "", violations)
-        request_time_s = self._request_time_s(request, now_s, "", violations)
+        request_time_s = now_s
+        if request.HasField("request_time"):
+            request_time_s = self._request_time_s(request.request_time, now_s, "", violations)
         shopper = self._shopper(request, request_time_s, "", violations)
         if not request.item_ids:
             violations.append(Violation("item_ids", "must hold at least one item"))
@@ -120,19 +134,19 @@ class Decoder:
     def _recommend(
         self, request: pb.RecommendRequest, now_s: float, prefix: str, violations: list[Violation]
     ) -> RecommendQuery | None:
-        limits = self._limits
-        check_text(request.request_id, limits.id_bytes_max, prefix + "request_id", violations)
-        check_text(request.session_id, limits.id_bytes_max, prefix + "session_id", violations)
+        id_max = self._id_bytes_max
+        check_text(request.request_id, id_max, prefix + "request_id", violations)
+        if request.session_id:
+            check_text(request.session_id, id_max, prefix + "session_id", violations)
         placement, block = self._placement(request.placement, prefix, violations)
-        request_time_s = self._request_time_s(request, now_s, prefix, violations)
+        request_time_s = now_s
+        if request.HasField("request_time"):
+            request_time_s = self._request_time_s(request.request_time, now_s, prefix, violations)
         shopper = self._shopper(request, request_time_s, prefix, violations)
-        excluded = check_ids(
-            request.exclude_item_ids,
-            limits.exclude_items_max,
-            limits.id_bytes_max,
-            prefix + "exclude_item_ids",
-            violations,
-        )
+        excluded: tuple[str, ...] = ()
+        if request.exclude_item_ids:
+            path = prefix + "exclude_item_ids"
+            excluded = check_ids(request.exclude_item_ids, self._limits.exclude_items_max, id_max, path, violations)
         policy = request.repeat_policy
         if policy != pb.REPEAT_POLICY_UNSPECIFIED and policy not in _POLICY_OF_WIRE:
             known = ", ".join(pb.RepeatPolicy.keys())
@@ -145,16 +159,16 @@ class Decoder:
         if violations:
             return None
         return RecommendQuery(
-            placement=placement,
-            shopper=shopper,
-            request_time_s=request_time_s,
-            page_size=page_size,
-            repeat_policy=_POLICY_OF_WIRE.get(policy) or _POLICY_OF_CONFIG[block.repeat_policy],
-            exclude_item_ids=excluded,
-            explain=request.read_options.explain,
+            placement,
+            shopper,
+            request_time_s,
+            page_size,
+            _POLICY_OF_WIRE[policy] if policy else block.repeat_policy,
+            excluded,
+            request.read_options.explain,
         )
 
-    def _placement(self, name: str, prefix: str, violations: list[Violation]) -> tuple[str, PlacementConfig | None]:
+    def _placement(self, name: str, prefix: str, violations: list[Violation]) -> tuple[str, _Placement | None]:
         name = name or DEFAULT_PLACEMENT
         block = self._placements.get(name)
         if block is None:
@@ -162,17 +176,9 @@ class Decoder:
             violations.append(Violation(prefix + "placement", f"{shown(name)} is not configured; known: {known}"))
         return name, block
 
-    def _request_time_s(
-        self,
-        request: pb.RecommendRequest | pb.ScoreRequest,
-        now_s: float,
-        prefix: str,
-        violations: list[Violation],
-    ) -> float:
-        if not request.HasField("request_time"):
-            return now_s
+    def _request_time_s(self, value: Timestamp, now_s: float, prefix: str, violations: list[Violation]) -> float:
         path = prefix + "request_time"
-        time_s = timestamp_s(request.request_time, path, violations)
+        time_s = timestamp_s(value, path, violations)
         if time_s is None:
             return now_s
         tolerance_s = self._time.request_time_tolerance_s
@@ -194,26 +200,25 @@ class Decoder:
         violations: list[Violation],
     ) -> Shopper:
         limits = self._limits
-        id_max = limits.id_bytes_max
+        id_max = self._id_bytes_max
         user_id, visitor_id = request.user_id, request.visitor_id
         check_text(user_id, id_max, prefix + "user_id", violations)
-        check_text(visitor_id, id_max, prefix + "visitor_id", violations)
-        return Shopper(
-            user_id=user_id,
-            visitor_id=visitor_id,
-            recent_events=self._recent_events(request.recent_events, request_time_s, prefix, violations),
-            context_item_ids=check_ids(
-                request.context_item_ids, limits.context_items_max, id_max, prefix + "context_item_ids", violations
-            ),
-            context=self._context(request.context, prefix, violations),
-        )
+        if visitor_id:
+            check_text(visitor_id, id_max, prefix + "visitor_id", violations)
+        recent_events: tuple[RecentEvent, ...] = ()
+        if request.recent_events:
+            recent_events = self._recent_events(request.recent_events, request_time_s, prefix, violations)
+        context_item_ids: tuple[str, ...] = ()
+        if request.context_item_ids:
+            path = prefix + "context_item_ids"
+            context_item_ids = check_ids(request.context_item_ids, limits.context_items_max, id_max, path, violations)
+        context = self._context(request.context, prefix, violations) if request.context else {}
+        return Shopper(user_id, visitor_id, recent_events, context_item_ids, context)
 
     def _recent_events(
         self, events: Sequence[pb.RecentEvent], request_time_s: float, prefix: str, violations: list[Violation]
     ) -> tuple[RecentEvent, ...]:
-        if not events or not check_count(
-            len(events), self._limits.recent_events_max, prefix + "recent_events", violations
-        ):
+        if not check_count(len(events), self._limits.recent_events_max, prefix + "recent_events", violations):
             return ()
         decoded = []
         before = len(violations)
@@ -255,9 +260,7 @@ class Decoder:
         return request_time_s
 
     def _context(self, context: Mapping[str, str], prefix: str, violations: list[Violation]) -> dict[str, str]:
-        if not context or not check_count(
-            len(context), self._limits.context_entries_max, prefix + "context", violations
-        ):
+        if not check_count(len(context), self._limits.context_entries_max, prefix + "context", violations):
             return {}
         entries = dict(context)
         for column, value in entries.items():

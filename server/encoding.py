@@ -1,12 +1,13 @@
-"""Domain in, protobuf out: columns, no nested item messages, since they are what a list costs on the wire."""
+"""Domain in, protobuf's bytes out: columns, no nested item messages, since they are what a list costs on the wire."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import isfinite
 
 from twinrank.v1 import recommendation_pb2 as pb
 
-from server.attribution import AttributionToken
+from server.attribution import encode_token
 from server.batching import Answered
 from server.domain import (
     ItemExplanation,
@@ -17,6 +18,7 @@ from server.domain import (
     Source,
 )
 from server.errors import EngineFault
+from server.wire import embedded, packed_floats, packed_small
 
 _WIRE_OF_SOURCE = {  # what says most about the shopper comes first, and is named where several sources agree
     Source.BUY_AGAIN: pb.CANDIDATE_SOURCE_BUY_AGAIN,
@@ -29,28 +31,29 @@ _ALL_SOURCES = [
     [_WIRE_OF_SOURCE[flag] for flag in _FLAGS if bits & flag] or [pb.CANDIDATE_SOURCE_UNSPECIFIED]
     for bits in range(2 * max(_FLAGS))
 ]
-_FIRST_SOURCE = [sources[0] for sources in _ALL_SOURCES]
+_FIRST_SOURCE = bytes(sources[0] for sources in _ALL_SOURCES).ljust(256, b"\0")
+"""From a set of flags to the source that is named: for `bytes.translate`."""
+_SCORES_FIELD = pb.RecommendResponse.SCORES_FIELD_NUMBER
+_SOURCES_FIELD = pb.RecommendResponse.SOURCES_FIELD_NUMBER
+_RESPONSES_FIELD = pb.BatchRecommendResponse.RESPONSES_FIELD_NUMBER
+_STREAM_RESPONSE_FIELD = pb.StreamRecommendResponse.RESPONSE_FIELD_NUMBER
 _UINT32_MAX = 2**32 - 1
 
 
-def encode_recommend(
-    request_id: str, query: RecommendQuery, answered: Answered, *, timings: bool
-) -> pb.RecommendResponse:
-    """The list of one query, with the token that ties later events to it."""
+def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered, *, timings: bool) -> bytes:
+    """The list of one query as a RecommendResponse, with the token that ties later events to it."""
     answer = answered.answer
     if not isinstance(answer, RecommendAnswer):
         raise EngineFault(f"a RecommendQuery was answered with {type(answer).__name__}")
     _check_columns(answer.item_ids, answer.scores, answer.sources)
     if answer.explanations and len(answer.explanations) != len(answer.item_ids):
         raise EngineFault("explanations are not one for each item")
-    token = AttributionToken(request_id, answer.generation_id, query.placement, query.request_time_s)
+    generation_id = answer.generation_id
     response = pb.RecommendResponse(
         request_id=request_id,
         item_ids=answer.item_ids,
-        scores=answer.scores,
-        sources=[_FIRST_SOURCE[source] for source in answer.sources],
-        attribution_token=token.encode(),
-        generation_id=answer.generation_id,
+        attribution_token=encode_token(request_id, generation_id, query.placement, query.request_time_s),
+        generation_id=generation_id,
     )
     if answer.shortfall:
         response.degraded = True
@@ -59,29 +62,47 @@ def encode_recommend(
         response.timings.CopyFrom(encode_timings(answered))
     if query.explain:
         response.explanations.extend(map(_encode_explanation, answer.explanations))
-    return response
+    return b"".join(
+        (
+            response.SerializeToString(),
+            packed_floats(_SCORES_FIELD, answer.scores),
+            packed_small(_SOURCES_FIELD, bytes(answer.sources).translate(_FIRST_SOURCE)),
+        )
+    )
 
 
-def encode_score(request_id: str, answered: Answered, item_count: int) -> pb.ScoreResponse:
-    """Scores in the order of the `item_count` items that were asked."""
+def encode_batch_recommend(responses: Iterable[bytes]) -> bytes:
+    """A BatchRecommendResponse of encoded RecommendResponses."""
+    return b"".join([embedded(_RESPONSES_FIELD, response) for response in responses])
+
+
+def encode_stream_recommend(response: bytes) -> bytes:
+    """A StreamRecommendResponse around an encoded RecommendResponse."""
+    return embedded(_STREAM_RESPONSE_FIELD, response)
+
+
+def encode_score(request_id: str, answered: Answered, item_count: int) -> bytes:
+    """Scores in the order of the `item_count` items that were asked, as a ScoreResponse."""
     answer = answered.answer
     if not isinstance(answer, ScoreAnswer):
         raise EngineFault(f"a ScoreQuery was answered with {type(answer).__name__}")
     _check_columns(range(item_count), answer.scores, answer.known)
-    return pb.ScoreResponse(
+    response = pb.ScoreResponse(
         request_id=request_id, scores=answer.scores, known=answer.known, generation_id=answer.generation_id
     )
+    return response.SerializeToString()
 
 
-def encode_similar_items(request_id: str, answered: Answered) -> pb.SimilarItemsResponse:
-    """The neighbours of one item."""
+def encode_similar_items(request_id: str, answered: Answered) -> bytes:
+    """The neighbours of one item, as a SimilarItemsResponse."""
     answer = answered.answer
     if not isinstance(answer, SimilarItemsAnswer):
         raise EngineFault(f"a SimilarItemsQuery was answered with {type(answer).__name__}")
     _check_columns(answer.item_ids, answer.scores, answer.scores)
-    return pb.SimilarItemsResponse(
+    response = pb.SimilarItemsResponse(
         request_id=request_id, item_ids=answer.item_ids, scores=answer.scores, generation_id=answer.generation_id
     )
+    return response.SerializeToString()
 
 
 def encode_timings(answered: Answered) -> pb.StageTimings:

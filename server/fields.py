@@ -23,12 +23,13 @@ def shown(value: str) -> str:
 
 def check_text(value: str, bytes_max: int, path: str, violations: list[Violation]) -> None:
     """A label or an optional id: at most `bytes_max` UTF-8 bytes, no control characters; may be empty."""
-    if len(value) * 4 > bytes_max:  # only then may it be too long in UTF-8
-        size_bytes = len(value) if value.isascii() else len(value.encode("utf-8"))
-        if size_bytes > bytes_max:
-            violations.append(Violation(path, f"is {size_bytes} bytes long; at most {bytes_max} are allowed"))
-            return
-    if not value.isprintable() and CONTROL_CHARACTER.search(value):
+    # Nearly every text is decided by this line: ASCII has one byte a character.
+    if not value or (len(value) <= bytes_max and value.isascii() and value.isprintable()):
+        return
+    size_bytes = len(value.encode("utf-8"))
+    if size_bytes > bytes_max:
+        violations.append(Violation(path, f"is {size_bytes} bytes long; at most {bytes_max} are allowed"))
+    elif CONTROL_CHARACTER.search(value):
         violations.append(Violation(path, f"{shown(value)} holds a control character"))
 
 

@@ -44,6 +44,7 @@ SHUTDOWN_HOLD_S = 0.25
 
 Context = aio.ServicerContext[bytes, bytes]
 RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT")
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -56,9 +57,9 @@ class CallAdapter:
         self._default_deadline_s = default_deadline_s
 
     def unary(
-        self, name: str, request_type: type[RequestT], method: Callable[[RequestT, Call], Awaitable[Message]]
+        self, name: str, request_type: type[RequestT], method: Callable[[RequestT, Call], Awaitable[Message | bytes]]
     ) -> grpc.RpcMethodHandler[bytes, bytes]:
-        """The handler of a method with one request and one response."""
+        """The handler of a method with one request and one response, which it gives as a message or encoded."""
 
         async def handle(raw: bytes, context: Context) -> bytes:
             call = self._call(name, context)
@@ -68,7 +69,7 @@ class CallAdapter:
                     response = await self._within_default_deadline(method(request, call))
                 else:
                     response = await method(request, call)
-                encoded = response.SerializeToString()
+                encoded = response if isinstance(response, bytes) else response.SerializeToString()
             except asyncio.CancelledError:  # the caller has gone, or its deadline has passed and grpcio ended the call
                 now_s = time.monotonic()
                 code = "DEADLINE_EXCEEDED" if now_s >= call.deadline_s else "CANCELLED"
@@ -95,11 +96,8 @@ class CallAdapter:
         async def handle(messages: Any, context: Context) -> None:
             call = self._call(name, context, default_deadline_s=float("inf"))
 
-            async def write(response: pb.StreamRecommendResponse) -> None:
-                await context.write(response.SerializeToString())
-
             try:
-                await streams.run(messages, write, call)
+                await streams.run(messages, context.write, call)
             except Exception as error:
                 await self._fail(call, context, error)
 
@@ -113,7 +111,7 @@ class CallAdapter:
             remaining_s = self._default_deadline_s if default_deadline_s is None else default_deadline_s
         return Call(name, now_s, now_s + remaining_s, lambda: context.invocation_metadata() or ())
 
-    async def _within_default_deadline(self, answer: Awaitable[Message]) -> Message:
+    async def _within_default_deadline(self, answer: Awaitable[ResponseT]) -> ResponseT:
         """grpcio cancels a call whose own deadline passes; for a call that brought none we do."""
         try:
             async with asyncio.timeout(self._default_deadline_s):

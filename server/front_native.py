@@ -1,15 +1,19 @@
-"""The front on pygrpc-native: HTTP/2 in Rust, bursts of unary calls handed to the engine without an event loop.
+"""The front on pygrpc-native: HTTP/2 in Rust, bursts of unary calls answered without an event loop.
 
-One thread receives what has come, parses, admits, decodes and queues a whole burst; the engine's thread encodes each
-answer and sends it. What the library cannot serve (streams, health watches, reflection) goes through it to a grpcio
-server on a unix socket. Everything that decides (service, admission, batcher, table of statuses) is the grpcio front's.
+One thread does it all: it receives what has come, parses, admits, decodes and queues it, has the engine answer one
+batch, encodes and sends. Nothing is handed from thread to thread, so nothing waits for the interpreter, and what comes
+while the engine works waits in the library until the batch is out. What the library cannot serve (streams, health
+watches, reflection) goes through it to a grpcio server on a unix socket. Everything that decides (service, admission,
+batcher, table of statuses) is the grpcio front's.
 
-    receiving thread: receive a burst → begin each → queue ─┐            ┌→ encode → respond or fail
-    engine thread:                                          └→ a batch ──┘
-    event loop:       the fallback's streams, health, reflection; start and stop
+    front thread: receive all that has come → begin each → serve one batch → tell: encode, respond or fail → receive …
+    event loop:   the fallback's streams, health, reflection; start and stop; relief
 
-A call is over for whoever takes it out of `_calls` first: the engine's thread with its answer, or the receiving thread
-with the caller's cancellation or deadline (the library reports both as one event).
+Relief: a batch that takes the engine longer than RELIEF_AFTER_S must not keep callers from being refused, or from
+running out of time. The event loop then receives in place of the front's thread, until the batch is over.
+
+A call is over for whoever takes it out of `_calls` first: the thread that served it with its answer, or the one that
+receives with the caller's cancellation or deadline (the library reports both as one event).
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import os
 import shutil
 import tempfile
 import threading
@@ -29,7 +34,7 @@ import structlog
 from grpc import aio
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
-from server.batching import Answered, Entry
+from server.batching import Answered, Entry, Outcome
 from server.call import Call
 from server.config import ServerConfig
 from server.connections import end_connections
@@ -47,16 +52,22 @@ if TYPE_CHECKING:
 IO_THREADS = 1
 """Threads that speak HTTP/2 beside Python's; one is enough for an engine of one thread (docs/performance.md)."""
 
+BURST_SIZE_MAX = 1_024
+"""Events taken at once: more than the queue holds, so that what is too much is refused and not left to wait unseen."""
+
+RELIEF_AFTER_S = 0.05
+"""How long the engine may hold the front's thread before the event loop receives in its place: several full batches."""
+
 _LOGGER = structlog.stdlib.get_logger("twinrank.server")
 
 
 class _Reply:
-    """One call in flight, and the waiter of its query."""
+    """One call in flight, and the waiter of its query when it has one."""
 
-    __slots__ = ("_front", "call", "call_id", "over", "work")
+    __slots__ = ("call", "call_id", "front", "over", "work")
 
     def __init__(self, front: NativeFront, call_id: int, call: Call, work: Work) -> None:
-        self._front = front
+        self.front = front
         self.call_id = call_id
         self.call = call
         self.work = work
@@ -65,17 +76,12 @@ class _Reply:
     def done(self) -> bool:
         return self.over
 
-    def answered(self, outcome: Answered | Exception) -> None:
-        self._front.finish(self, outcome if isinstance(outcome, Exception) else (outcome,))
-
-    def answered_in_part(self, answers: dict[int, Answered]) -> None:
-        count = len(self.work.queries)
-        if len(answers) == count:
-            self._front.finish(self, [answers[position] for position in range(count)])
+    def answered(self, outcome: Outcome, sent: list[Call]) -> None:
+        self.front.finish(self, outcome if isinstance(outcome, Exception) else (outcome,), sent)
 
 
 class _Part:
-    """The waiter of one query of a call that has several. All parts of a call are told on the engine thread."""
+    """The waiter of one query of a call that has several."""
 
     __slots__ = ("_answers", "_position", "_reply")
 
@@ -87,12 +93,26 @@ class _Part:
     def done(self) -> bool:
         return self._reply.over
 
-    def answered(self, outcome: Answered | Exception) -> None:
+    def answered(self, outcome: Outcome, sent: list[Call]) -> None:
+        reply, answers = self._reply, self._answers
         if isinstance(outcome, Exception):
-            self._reply.answered(outcome)
+            reply.front.finish(reply, outcome, sent)
             return
-        self._answers[self._position] = outcome
-        self._reply.answered_in_part(self._answers)
+        answers[self._position] = outcome
+        count = len(reply.work.queries)
+        if len(answers) == count:
+            reply.front.finish(reply, [answers[position] for position in range(count)], sent)
+
+
+class _Held:
+    """A call that came too late, and waits for the end of its connection or of the hold."""
+
+    __slots__ = ("call", "call_id")
+    over = False
+
+    def __init__(self, call_id: int, call: Call) -> None:
+        self.call_id = call_id
+        self.call = call
 
 
 class NativeFront:
@@ -108,15 +128,21 @@ class NativeFront:
     ) -> None:
         limits, listen = config.limits, config.listen
         self._service = service
+        self._batcher = service.batcher
         self._methods = service.methods
         self._metrics = metrics
         self._request_log = request_log
-        self._burst_size_max = config.batching.batch_size_max
+        self._batch_size_max = config.batching.batch_size_max
         self._message_size_bytes_max = limits.message_size_bytes_max
         self._default_deadline_s = limits.default_deadline_ms / 1000
         self._calls: dict[int, _Reply] = {}
         self._timers: list[tuple[float, int, _Reply | _Held]] = []
         self._timer_numbers = itertools.count()
+        self._receiving = threading.Lock()
+        self._looked_at_s = 0.0
+        self._serving_since_s: float | None = None
+        self._relief_near = threading.Lock()
+        self._loop = asyncio.get_running_loop()
         self._fallback = fallback
         self._front = NativeGrpcFront(
             address_of(listen.host, listen.port),
@@ -151,8 +177,11 @@ class NativeFront:
         await self._fallback.stop(None)
         shutil.rmtree(self._fallback_dir, ignore_errors=True)
 
-    def finish(self, reply: _Reply, outcome: Sequence[Answered] | Exception) -> None:
-        """Sends the answer or the status of a call, unless the call is over. On any thread; does not raise."""
+    def finish(self, reply: _Reply, outcome: Sequence[Answered] | Exception, sent: list[Call]) -> None:
+        """Sends the answer or the status of a call, unless the call is over; does not raise. On any thread.
+
+        What was sent with an answer is added to `sent`, to be counted; anything else is counted here.
+        """
         if self._calls.pop(reply.call_id, None) is None:
             return
         reply.over = True
@@ -163,61 +192,92 @@ class NativeFront:
             return
         call.answered = outcome[0]
         try:
-            encoded = reply.work.encode(outcome).SerializeToString()
+            encoded = reply.work.encode(outcome)
         except Exception as error:
             self._fail(reply.call_id, call, error)
             return
-        sent = self._front.respond(reply.call_id, encoded)
-        seconds = time.monotonic() - call.started_s
-        if sent:
-            self._metrics.call_done(call.method, "OK", seconds)
-            self._request_log.answered(call, seconds)
+        if self._front.respond(reply.call_id, encoded):
+            sent.append(call)
         else:
-            self._metrics.call_done(call.method, _code_of_the_gone(call), seconds)
+            self._count_gone(call)
 
     def _run(self) -> None:
-        while True:
-            events = self._front.recv_batch_details(self._burst_size_max, self._patience_ms())
-            if events is None:
-                return
+        while (events := self._receive()) is not None:
             try:
-                self._take(events)
-                self._look_at_timers()
+                with self._receiving:
+                    self._take(*events)
+                    self._gather()
+                    self._look_at_timers()
+                if self._batcher.queue_length:
+                    self._serve()
             except Exception:  # the thread is the only one: it must outlive whatever a burst does
-                _LOGGER.exception("a burst could not be taken", call_count=len(events))
+                _LOGGER.exception("a burst could not be answered", call_count=len(events[0]))
 
-    def _take(self, events: Sequence[DetailedEvent]) -> None:
-        """Begins the calls of a burst and queues what they ask, all at once."""
-        now_s = time.monotonic()
-        entries: list[Entry] = []
+    def _receive(self) -> tuple[Sequence[DetailedEvent], float] | None:
+        """Events, and since when the first of them may have been there; waits while there is nothing to do."""
+        came_at_s = self._looked_at_s
+        events = self._front.recv_batch_details(BURST_SIZE_MAX, 0)
+        if events == [] and not self._batcher.queue_length:
+            events = self._front.recv_batch_details(BURST_SIZE_MAX, self._patience_ms())
+            came_at_s = time.monotonic()
+        return None if events is None else (events, came_at_s)
+
+    def _gather(self) -> None:
+        """Takes what comes while the library's threads have something to read, up to a batch: the core is left to
+        them, and when nothing has come of it the batch goes. This is no wait: with nothing to read it costs 2 µs.
+        """
+        while self._batcher.queue_length < self._batch_size_max:
+            os.sched_yield()
+            events = self._front.recv_batch_details(BURST_SIZE_MAX, 0)
+            if not events:
+                return
+            self._take(events, self._looked_at_s)
+
+    def _serve(self) -> None:
+        self._serving_since_s = time.monotonic()
+        self._call_for_relief()
         try:
-            for kind, call_id, method_number, raw, _, details in events:
-                if kind != EVENT_CALL or raw is None or details is None:
-                    self._caller_gone(call_id)
-                    continue
-                method = self._methods[method_number]
-                metadata, _, remaining_s = details
-                given_s = self._default_deadline_s if remaining_s is None else remaining_s
-                call = Call(method.name, now_s, now_s + given_s, lambda metadata=metadata: metadata)  # type: ignore[misc]
-                try:
-                    entries += self._begin(call_id, method, raw, call, len(entries), own_deadline=remaining_s is None)
-                except ShuttingDown:
-                    # As in the grpcio front: held until its connection ends, and its retry goes elsewhere.
-                    self._set_timer(now_s + SHUTDOWN_HOLD_S, _Held(call_id, call))
-                except Exception as error:
-                    self._fail(call_id, call, error)
+            self._batcher.serve()
         finally:
-            self._service.batcher.put(entries)
+            self._serving_since_s = None
 
-    def _begin(
-        self, call_id: int, method: UnaryMethod, raw: bytes, call: Call, ahead_count: int, *, own_deadline: bool
-    ) -> list[Entry]:
+    def _tell(self, told: Sequence[tuple[_Reply | _Part, Outcome]]) -> None:
+        """The desk of all queries: sends what has become complete, and counts it at once."""
+        sent: list[Call] = []
+        for waiter, outcome in told:
+            waiter.answered(outcome, sent)
+        now_s = time.monotonic()
+        self._metrics.calls_answered([(call.method, now_s - call.started_s) for call in sent])
+        for call in sent:
+            self._request_log.answered(call, now_s - call.started_s)
+
+    def _take(self, events: Sequence[DetailedEvent], came_at_s: float) -> None:
+        """Begins calls and queues what they ask. `came_at_s`: no call is counted as younger than that."""
+        now_s = self._looked_at_s = time.monotonic()
+        for kind, call_id, method_number, raw, _, details in events:
+            if kind != EVENT_CALL or raw is None or details is None:
+                self._caller_gone(call_id)
+                continue
+            method = self._methods[method_number]
+            metadata, _, remaining_s = details
+            given_s = self._default_deadline_s if remaining_s is None else remaining_s
+            call = Call(method.name, came_at_s, now_s + given_s, metadata.__iter__)
+            try:
+                self._begin(call_id, method, raw, call, own_deadline=remaining_s is None)
+            except ShuttingDown:
+                # As in the grpcio front: held until its connection ends, and its retry goes elsewhere.
+                self._set_timer(now_s + SHUTDOWN_HOLD_S, _Held(call_id, call))
+            except Exception as error:
+                self._fail(call_id, call, error)
+
+    def _begin(self, call_id: int, method: UnaryMethod, raw: bytes, call: Call, *, own_deadline: bool) -> None:
         if len(raw) > self._message_size_bytes_max:
             raise MessageTooLarge(len(raw), self._message_size_bytes_max)
         service = self._service
         work = service.begin(method, parse(method.request_type, raw), call)
+        queries = work.queries
         try:
-            queued_at_s = service.batcher.check(len(work.queries), call.deadline_s, ahead_count)
+            self._batcher.check(len(queries), call.deadline_s)
         except BaseException:
             service.admission.leave()
             raise
@@ -225,13 +285,13 @@ class NativeFront:
         self._calls[call_id] = reply
         if own_deadline:  # the library ends a call whose own deadline passes; for a call that brought none we do
             self._set_timer(call.deadline_s, reply)
-        if len(work.queries) == 1:
-            return [Entry(work.queries[0], call.deadline_s, queued_at_s, reply)]
+        if len(queries) == 1:
+            self._batcher.put(Entry(queries[0], call.deadline_s, call.started_s, reply, self._tell))
+            return
         answers: dict[int, Answered] = {}
-        return [
-            Entry(query, call.deadline_s, queued_at_s, _Part(reply, position, answers))
-            for position, query in enumerate(work.queries)
-        ]
+        for position, query in enumerate(queries):
+            part = _Part(reply, position, answers)
+            self._batcher.put(Entry(query, call.deadline_s, call.started_s, part, self._tell))
 
     def _caller_gone(self, call_id: int) -> None:
         reply = self._calls.pop(call_id, None)
@@ -239,8 +299,12 @@ class NativeFront:
             return
         reply.over = True
         self._service.admission.leave()
-        call = reply.call
-        self._metrics.call_done(call.method, _code_of_the_gone(call), time.monotonic() - call.started_s)
+        self._count_gone(reply.call)
+
+    def _count_gone(self, call: Call) -> None:
+        now_s = time.monotonic()
+        code = "DEADLINE_EXCEEDED" if now_s >= call.deadline_s else "CANCELLED"
+        self._metrics.call_done(call.method, code, now_s - call.started_s)
 
     def _fail(self, call_id: int, call: Call, error: Exception) -> None:
         status = status_of(error, call.request_id)
@@ -269,19 +333,23 @@ class NativeFront:
             if isinstance(what, _Held):
                 self._fail(what.call_id, what.call, ShuttingDown())
             elif not what.over:
-                self.finish(what, DeadlinePassed("the answer was ready"))
+                self.finish(what, DeadlinePassed("the answer was ready"), [])
 
+    def _call_for_relief(self) -> None:
+        """Lets the event loop look after a while whether the engine is still at it."""
+        if self._relief_near.acquire(blocking=False):
+            self._loop.call_soon_threadsafe(self._loop.call_later, RELIEF_AFTER_S, self._relieve)
 
-class _Held:
-    """A call that came too late, and waits for the end of its connection or of the hold."""
-
-    __slots__ = ("call", "call_id")
-    over = False
-
-    def __init__(self, call_id: int, call: Call) -> None:
-        self.call_id = call_id
-        self.call = call
-
-
-def _code_of_the_gone(call: Call) -> str:
-    return "DEADLINE_EXCEEDED" if time.monotonic() >= call.deadline_s else "CANCELLED"
+    def _relieve(self) -> None:
+        """On the event loop, for as long as batch follows batch: receives if this one takes too long."""
+        self._relief_near.release()
+        since_s = self._serving_since_s
+        if since_s is None or not self._relief_near.acquire(blocking=False):
+            return  # nothing is served, or the next batch has called already
+        self._loop.call_later(RELIEF_AFTER_S, self._relieve)
+        if time.monotonic() - since_s >= RELIEF_AFTER_S and self._receiving.acquire(blocking=False):
+            try:
+                self._take(self._front.recv_batch_details(BURST_SIZE_MAX, 0) or (), self._looked_at_s)
+                self._look_at_timers()
+            finally:
+                self._receiving.release()

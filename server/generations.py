@@ -19,6 +19,7 @@ import structlog
 from index.generation import GenerationError, current_id
 from index.generation.layout import CURRENT_NAME
 from server.batching import Engine
+from server.memory import give_back_free_memory
 
 _LOGGER = structlog.stdlib.get_logger("twinrank.generations")
 
@@ -123,6 +124,7 @@ class GenerationFollower:
         if self._stopping:
             return
         self._swap(engine)
+        give_back_free_memory()
         self.status = replace(self.status, serving_id=generation_id, loaded_at_s=time.time())
         _LOGGER.info("generation loaded", generation_id=generation_id, seconds=round(time.monotonic() - began_s, 3))
 

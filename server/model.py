@@ -45,8 +45,8 @@ class GenerationFiles(Protocol):
         """Where the file lies."""
 
 
-def open_serving_model(generation: GenerationFiles) -> ServingModel:
-    """Maps a generation whose checksums have been verified.
+def open_serving_model(generation: GenerationFiles, *, examined: bool = False) -> ServingModel:
+    """Maps a generation whose checksums have been verified; `examined`: and which another process found to be fit.
 
     Raises:
         GenerationUnfit: a file is missing, cannot be read, or does not fit the others; the message names it.
@@ -69,14 +69,17 @@ def open_serving_model(generation: GenerationFiles) -> ServingModel:
     embedder = UserEmbedder(model.user_tower, snapshot.items.vectors, model.settings.features.sequence_events_max)
     recommender = Recommender(embedder, model.ranker, snapshot.items, snapshot.item_part, searcher)
     serving = ServingModel(generation.id, model, snapshot, item_ids, user_ids, recommender, searcher)
-    check_fit(serving, index_name)
-    check_catalogue(serving, generation.path(CATALOGUE_FILE))
+    if not examined:
+        check_fit(serving, index_name)
+        check_catalogue(serving, generation.path(CATALOGUE_FILE))
     return serving
 
 
-def load_engine(generation: GenerationFiles, placements: Mapping[str, PlacementConfig]) -> Engine:
+def load_engine(
+    generation: GenerationFiles, placements: Mapping[str, PlacementConfig], *, examined: bool = False
+) -> Engine:
     """An engine that has warmed up and given its golden answers. Raises GenerationUnfit, GoldenMismatch."""
     compute_on_one_thread()
-    serving = open_serving_model(generation)
+    serving = open_serving_model(generation, examined=examined)
     check_golden(serving, generation.path(GOLDEN_FILE))  # warms up every stage, too
     return Engine(serving, placements)

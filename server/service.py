@@ -1,4 +1,4 @@
-"""RecommendationService without a transport: messages and calls in, messages or domain errors out.
+"""RecommendationService without a transport: messages and calls in, encoded messages or domain errors out.
 
 Each call is admitted, decoded, queued, waited for and encoded; the deadline is looked at before each of these stages
 (here, in `MicroBatcher.check`, and when the engine begins a batch). `begin` and the `Work` that it returns are the same
@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 from twinrank.v1 import recommendation_pb2 as pb
@@ -22,17 +22,16 @@ from server.call import Call, RequestIds
 from server.config import ServerConfig
 from server.decoding import Decoder
 from server.domain import Query, UnknownItem
-from server.encoding import encode_recommend, encode_score, encode_similar_items
+from server.encoding import encode_batch_recommend, encode_recommend, encode_score, encode_similar_items
 from server.errors import DeadlinePassed, ItemNotFound, NoGeneration
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """An admitted and decoded call: what it asks of the engine, and what makes its response of the answers."""
 
     queries: Sequence[Query]
-    encode: Callable[[Sequence[Answered]], Message]
-    """May raise a domain error, such as `ItemNotFound`."""
+    encode: Callable[[Sequence[Answered]], bytes]
+    """The response on the wire. May raise a domain error, such as `ItemNotFound`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +87,8 @@ class RecommendationService:
             self.admission.leave()
             raise
 
-    async def answer(self, method: UnaryMethod, request: Message, call: Call) -> Message:
-        """The response to one call. Raises domain errors, and withdraws the queries when it is cancelled."""
+    async def answer(self, method: UnaryMethod, request: Message, call: Call) -> bytes:
+        """The encoded response to one call. Raises domain errors, and withdraws the queries when it is cancelled."""
         work = self.begin(method, request, call)
         try:
             answers = await self._answers(work.queries, call)
@@ -119,14 +118,13 @@ class RecommendationService:
         """Several shoppers; all or nothing."""
         queries = self.decoder().batch_recommend(request, time.time())
 
-        def encode(answers: Sequence[Answered]) -> Message:
-            responses = [
+        def encode(answers: Sequence[Answered]) -> bytes:
+            return encode_batch_recommend(
                 encode_recommend(
                     self.request_ids.of(entry.request_id), query, answered, timings=entry.read_options.timings
                 )
                 for entry, query, answered in zip(request.requests, queries, answers, strict=True)
-            ]
-            return pb.BatchRecommendResponse(responses=responses)
+            )
 
         return Work(queries, encode)
 
@@ -138,7 +136,7 @@ class RecommendationService:
     def _similar_items(self, request: pb.SimilarItemsRequest, call: Call) -> Work:
         """Neighbours of one item."""
 
-        def encode(answers: Sequence[Answered]) -> Message:
+        def encode(answers: Sequence[Answered]) -> bytes:
             [answered] = answers
             if isinstance(answered.answer, UnknownItem):
                 raise ItemNotFound(answered.answer.item_id, answered.answer.generation_id)

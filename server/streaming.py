@@ -14,17 +14,16 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
 
 from google.protobuf.message import DecodeError
 from twinrank.v1 import recommendation_pb2 as pb
 
 from server.admission import Admission
-from server.batching import Answered
+from server.batching import Outcome
 from server.call import Call
 from server.config import LimitsConfig
 from server.domain import RecommendQuery
-from server.encoding import encode_recommend
+from server.encoding import encode_recommend, encode_stream_recommend
 from server.errors import MalformedMessage, ShuttingDown
 from server.logs import RequestLog
 from server.metrics import Metrics
@@ -32,7 +31,7 @@ from server.service import RecommendationService
 from server.status import ErrorStatus, status_of
 
 METHOD = "StreamRecommend"
-Write = Callable[[pb.StreamRecommendResponse], Awaitable[None]]
+Write = Callable[[bytes], Awaitable[None]]
 
 
 class StreamService:
@@ -54,7 +53,7 @@ class StreamService:
         """Serves one stream to its end. Raises `TooManyInFlight`, or `ShuttingDown` once what was read is answered."""
         call.request_id = self._service.request_ids.of("")
         self.admission.enter()
-        stream = _Stream(self._in_flight_max, self._begin, self._finish)
+        stream = _Stream(self, self._in_flight_max)
         self._open.add(stream)
         try:
             reader = asyncio.create_task(stream.read(messages, call))
@@ -77,80 +76,94 @@ class StreamService:
         if not reader.cancelled():
             reader.exception()  # the call is over; the status that the caller got says why
 
-    def _begin(self, raw: bytes, stream_call: Call) -> tuple[Call, RecommendQuery, bool, asyncio.Future[Answered]]:
-        """Decodes and queues one message; whatever it raises is answered with the request's id when there is one."""
+    def begin(self, stream: _Stream, raw: bytes, stream_call: Call) -> _Message:
+        """Decodes and queues one message of a stream. Raises `_MessageFailed`, whose answer is ready to be sent."""
         now_s = time.monotonic()
         deadline_s = min(now_s + self._default_deadline_s, stream_call.deadline_s)
         call = Call(METHOD, now_s, deadline_s, stream_call.metadata)
+        service = self._service
         try:
             try:
-                message = pb.StreamRecommendRequest.FromString(raw)
+                request = pb.StreamRecommendRequest.FromString(raw)
             except DecodeError as error:
                 raise MalformedMessage("StreamRecommendRequest") from error
-            if message.request.request_id:
-                call.request_id = self._service.request_ids.of(message.request.request_id)
-            query = self._service.decoder().stream_recommend(message, time.time())
-            [future] = self._service.batcher.submit((query,), deadline_s)
+            asked = request.request
+            if asked.request_id:
+                call.request_id = service.request_ids.of(asked.request_id)
+            query = service.decoder().stream_recommend(request, time.time())
+            message = _Message(stream, call, query, timings=asked.read_options.timings)
+            service.batcher.submit_for(message, query, deadline_s)
         except Exception as error:
-            raise _MessageFailed(call, error) from error
-        return call, query, message.request.read_options.timings, future
+            raise _MessageFailed(self._failed(call, error)) from error
+        return message
 
-    def _finish(
-        self,
-        call: Call,
-        query: RecommendQuery | None,
-        timings: bool,
-        outcome: Answered | BaseException,
-    ) -> pb.StreamRecommendResponse:
+    def finish(self, message: _Message, outcome: Outcome) -> bytes:
+        """The answer to a message, encoded and counted."""
+        call = message.call
         try:
-            if isinstance(outcome, BaseException):
+            if isinstance(outcome, Exception):
                 raise outcome
-            assert query is not None, "an answer has a query"
             call.answered = outcome
-            response = encode_recommend(call.request_id, query, outcome, timings=timings)
+            response = encode_recommend(call.request_id, message.query, outcome, timings=message.timings)
         except Exception as error:
-            status = status_of(error, call.request_id)
-            self._metrics.call_done(METHOD, status.code_name, time.monotonic() - call.started_s)
-            self._request_log.failed(call, status, error)
-            return pb.StreamRecommendResponse(error=_encode_error(call.request_id, status))
+            return self._failed(call, error)
         seconds = time.monotonic() - call.started_s
         self._metrics.call_done(METHOD, "OK", seconds)
         self._request_log.answered(call, seconds)
-        return pb.StreamRecommendResponse(response=response)
+        return encode_stream_recommend(response)
+
+    def _failed(self, call: Call, error: Exception) -> bytes:
+        status = status_of(error, call.request_id)
+        self._metrics.call_done(METHOD, status.code_name, time.monotonic() - call.started_s)
+        self._request_log.failed(call, status, error)
+        return pb.StreamRecommendResponse(error=_encode_error(call.request_id, status)).SerializeToString()
 
 
 class _MessageFailed(Exception):
-    def __init__(self, call: Call, reason: Exception) -> None:
+    """A message was refused before it was queued."""
+
+    def __init__(self, answer: bytes) -> None:
         super().__init__()
+        self.answer = answer
+
+
+class _Message:
+    """One request of a stream, and the waiter of its query."""
+
+    __slots__ = ("_stream", "call", "query", "timings")
+
+    def __init__(self, stream: _Stream, call: Call, query: RecommendQuery, *, timings: bool) -> None:
+        self._stream = stream
         self.call = call
-        self.reason = reason
+        self.query = query
+        self.timings = timings
+
+    def done(self) -> bool:
+        return self._stream.closed
+
+    def answered(self, outcome: Outcome) -> None:
+        self._stream.answered(self, outcome)
 
 
 class _Stream:
-    """The state of one stream. `begin` and `finish` are the service's; see `StreamService`."""
+    """The state of one stream. Its service decodes and encodes."""
 
-    def __init__(
-        self,
-        in_flight_max: int,
-        begin: Callable[[bytes, Call], tuple[Call, RecommendQuery, bool, asyncio.Future[Answered]]],
-        finish: Callable[[Call, RecommendQuery | None, bool, Answered | BaseException], pb.StreamRecommendResponse],
-    ) -> None:
-        self._begin = begin
-        self._finish = finish
+    def __init__(self, service: StreamService, in_flight_max: int) -> None:
+        self._service = service
         self._room = asyncio.Semaphore(in_flight_max)
-        self._pending: set[asyncio.Future[Answered]] = set()
-        self._outbox: deque[pb.StreamRecommendResponse] = deque()
+        self._pending: set[_Message] = set()
+        self._outbox: deque[bytes] = deque()
         self._wake = asyncio.Event()
         self._input_over = False
         self._draining = False
-        self._closed = False
+        self.closed = False
 
     async def read(self, messages: AsyncIterator[bytes], call: Call) -> None:
         """Reads until the caller has finished, the stream drains or the call is over."""
         try:
             async for raw in messages:
                 await self._room.acquire()
-                if self._closed or self._draining:
+                if self.closed or self._draining:
                     return
                 self._accept(raw, call)
             self._input_over = True
@@ -178,27 +191,22 @@ class _Stream:
 
     def close(self) -> None:
         """The call is over: withdraws what the engine has not begun, and lets the reader end."""
-        self._closed = True
-        for future in tuple(self._pending):
-            future.cancel()
+        self.closed = True
+        self._pending.clear()
         self._room.release()
 
-    def _accept(self, raw: bytes, stream_call: Call) -> None:
+    def answered(self, message: _Message, outcome: Outcome) -> None:
+        """One of the stream's messages has its answer."""
+        self._pending.discard(message)
+        self._put(self._service.finish(message, outcome))
+
+    def _accept(self, raw: bytes, call: Call) -> None:
         try:
-            call, query, timings, future = self._begin(raw, stream_call)
+            self._pending.add(self._service.begin(self, raw, call))
         except _MessageFailed as failure:
-            self._put(self._finish(failure.call, None, False, failure.reason))
-            return
-        self._pending.add(future)
-        future.add_done_callback(partial(self._answered, call, query, timings))
+            self._put(failure.answer)
 
-    def _answered(self, call: Call, query: RecommendQuery, timings: bool, future: asyncio.Future[Answered]) -> None:
-        self._pending.discard(future)
-        if self._closed or future.cancelled():
-            return
-        self._put(self._finish(call, query, timings, future.exception() or future.result()))
-
-    def _put(self, response: pb.StreamRecommendResponse) -> None:
+    def _put(self, response: bytes) -> None:
         self._outbox.append(response)
         self._wake.set()
 

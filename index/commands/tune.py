@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from index.commands.location import errors_in_one_line, fail, print_table
-from index.config import IndexConfig, IndexKind, choose_list_count
+from index.config import IndexConfig, IndexKind
 from index.generation import open_generation
 from index.generation.pointer import current_id
 from index.sweep import BATCH_SIZE, Point, choose, frontier, sweep
@@ -34,8 +34,11 @@ def tune(
     write: Annotated[bool, typer.Option(help="Write the choice into the config.")] = True,
     plot: Annotated[Path | None, typer.Option(help="PNG of the frontier; default beside the generations.")] = None,
     root: Annotated[Path | None, typer.Option(help="Another directory of generations than the shop's.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Beginning of a kind's name, such as IVF; may be repeated. Default: all.")
+    ] = None,
 ) -> None:
-    """Sweep exact, IVF, HNSW, PQ fast-scan and NSG; show recall against µs; choose for the wanted recall."""
+    """Sweep exact, IVF, PQ fast-scan, HNSW, NSG and SVS; show recall against µs; choose for the wanted recall."""
     from server.fitness import GenerationUnfit
     from server.model import open_serving_model
     from towers.schema import DataError, read_shop_config
@@ -54,7 +57,7 @@ def tune(
             fail(str(error))
         vectors = np.ascontiguousarray(serving.snapshot.items.vectors[: serving.snapshot.retrievable_count])
         queries = _user_vectors(serving, index_config)
-        points = list(sweep(vectors, queries, index_config, console.print))
+        points = list(sweep(vectors, queries, index_config, console.print, only or ()))
         best = choose(points, recall)
         print_table(_table(points, best))
         file = plot if plot is not None else generations.parent / PLOT_FILE
@@ -63,7 +66,7 @@ def tune(
         if best is None:
             fail(f"nothing that the server serves reaches recall {recall}; ask for less")
         if write:
-            _write(config, best, choose_list_count(index_config, len(vectors)))
+            _write(config, best)
             console.print(f"[index] of {config}: {best.name}, effort {best.effort}; the next rebuild takes it")
 
 
@@ -118,7 +121,7 @@ def _plot(points: Sequence[Point], k: int, file: Path) -> None:
     pyplot.close(figure)
 
 
-def _write(config: Path, best: Point, list_count: int) -> None:
+def _write(config: Path, best: Point) -> None:
     """Sets the keys of [index] and leaves every other line and comment as it is."""
     assert best.kind is not None
     document = tomlkit.parse(config.read_text("utf-8"))
@@ -127,7 +130,7 @@ def _write(config: Path, best: Point, list_count: int) -> None:
         section.pop(key, None)
     section["kind"] = best.kind.value
     if best.kind.is_ivf:
-        section["list_count"], section["probe_count"] = list_count, best.effort
+        section["list_count"], section["probe_count"] = best.list_count, best.effort
     elif best.kind is not IndexKind.EXACT:
         section["search_effort"] = best.effort
     config.write_text(tomlkit.dumps(document), "utf-8")

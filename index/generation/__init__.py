@@ -27,6 +27,7 @@ from index.generation.errors import (
 from index.generation.manifest import FORMAT_VERSION, FileEntry, Manifest
 from index.generation.pointer import activate, current_id, rollback, set_current
 from index.generation.reader import Generation, list_generations, open_generation, read_manifest
+from index.generation.seal import Seal
 from index.generation.signature import read_key
 from index.generation.writer import GenerationWriter
 
@@ -52,6 +53,7 @@ __all__ = [
     "PointerError",
     "PointerInvalid",
     "PublishError",
+    "Seal",
     "SignatureError",
     "SignatureKeyInvalid",
     "SignatureMismatch",

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
-import os
-import signal
-import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
 import structlog
 
+from server.examination import Finding
+from server.workers.forked import Forked, fork
 from server.workers.reports import Report
-from server.workers.worker import MESSAGE_SIZE_BYTES_MAX, Assignment, work
+from server.workers.worker import Assignment, work
 
-PRELOAD = "server.workers.preload"
 EXIT_PATIENCE_S = 2.0
 """Between the end of a worker's socket and the end of its process: the interpreter's own end."""
 
 _LOGGER = structlog.stdlib.get_logger("twinrank.supervisor")
-_context = multiprocessing.get_context("forkserver")
 
 
 class WorkerState(StrEnum):
@@ -36,23 +32,24 @@ class WorkerState(StrEnum):
     GONE = "gone"
 
 
-def start_forkserver() -> None:
-    """Starts it, without waiting for its imports. On the main thread: with this thread the kernel ends it."""
-    from multiprocessing import forkserver
-
-    _context.set_forkserver_preload([PRELOAD])
-    forkserver.ensure_running()
-
-
 class Worker:
-    """One worker process, from before its start until after its end. `changed` is called when its state changes."""
+    """One worker process, from before its start until after its end.
 
-    def __init__(self, assignment: Assignment, changed: Callable[[Worker], None]) -> None:
+    `changed` is called when its state changes, `examined` when it asks what is known of a generation.
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        changed: Callable[[Worker], None],
+        examined: Callable[[str], Awaitable[Finding]],
+    ) -> None:
         self.number = assignment.number
         self._assignment = assignment
         self._changed = changed
-        self._process: Any = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._examined = examined
+        self._answering: set[asyncio.Task[None]] = set()
+        self._process: Forked | None = None
         self._reading: asyncio.Task[None] | None = None
         self._asked = 0
         self._answers: dict[int, asyncio.Event] = {}
@@ -76,20 +73,8 @@ class Worker:
 
     async def start(self) -> None:
         """Forks it; returns when the process is there, not when it listens."""
-        ours, theirs = socket.socketpair()
-        process = _context.Process(
-            target=work, args=(self._assignment, theirs), name=f"worker-{self.number}", daemon=True
-        )
-        try:
-            await asyncio.to_thread(process.start)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self._process = process
-        reader, self._writer = await asyncio.open_connection(sock=ours, limit=MESSAGE_SIZE_BYTES_MAX)
-        self._reading = asyncio.create_task(self._read(reader))
+        self._process = await fork(f"worker-{self.number}", work, self._assignment)
+        self._reading = asyncio.create_task(self._read(self._process))
 
     def drain(self) -> None:
         """Lets it leave: it answers for `drain_s` more, finishes what is in flight, and ends."""
@@ -107,13 +92,13 @@ class Worker:
 
     def kill(self) -> None:
         """Ends it at once, with all that is in flight."""
-        if self.pid is not None and self.state is not WorkerState.GONE:
+        if self._process is not None and self.state is not WorkerState.GONE:
             with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                self._process.kill()
 
     async def refresh(self, timeout_s: float) -> None:
         """Has it report now; when it does not within the time, what it told before stands."""
-        if self._writer is None or self.state is WorkerState.GONE:
+        if self._process is None or self.state is WorkerState.GONE:
             return
         self._asked += 1
         answered = self._answers[self._asked] = asyncio.Event()
@@ -131,20 +116,19 @@ class Worker:
         if self._reading is not None:
             await asyncio.shield(self._reading)
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def _read(self, process: Forked) -> None:
         """Takes in what the worker tells until its end of the socket is closed: until it has ended."""
         try:
-            while line := await reader.readline():
+            while line := await process.reader.readline():
                 self._take(json.loads(line))
         except ConnectionError:
             pass  # it ended before it had read all that it was told
         except ValueError:
             _LOGGER.exception("what a worker tells cannot be read", worker=self.number)
             self.kill()
-        assert self._writer is not None
-        self._writer.close()
-        await asyncio.to_thread(self._process.join, EXIT_PATIENCE_S)
-        self.exit_status = self._process.exitcode
+        process.writer.close()
+        await process.join(EXIT_PATIENCE_S)
+        self.exit_status = process.exit_status
         for answered in self._answers.values():
             answered.set()
         self._enter(WorkerState.GONE)
@@ -164,16 +148,24 @@ class Worker:
                 self._enter(WorkerState.LISTENING)
             case "draining":
                 self._enter(WorkerState.DRAINING)
+            case "asks":
+                answering = asyncio.create_task(self._answer(message["generation_id"]))
+                self._answering.add(answering)
+                answering.add_done_callback(self._answering.discard)
             case "cannot start":
                 self.cannot_start = message["reason"]
+
+    async def _answer(self, generation_id: str) -> None:
+        finding = await self._examined(generation_id)
+        self._tell("know", generation_id=generation_id, finding=finding.model_dump())
 
     def _enter(self, state: WorkerState) -> None:
         self.state = state
         self._changed(self)
 
-    def _tell(self, order: str, **more: int) -> None:
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(json.dumps({"do": order, **more}).encode() + b"\n")
+    def _tell(self, order: str, **more: Any) -> None:
+        if self._process is not None and not self._process.writer.is_closing():
+            self._process.writer.write(json.dumps({"do": order, **more}).encode() + b"\n")
 
 
 def _said(message: dict[str, Any]) -> dict[str, Any]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
+from index.generation import GenerationError, current_id
 from server.config import ServerConfig
+from server.examination import Loading
 from server.generations import FollowerStatus
+from server.workers.examiner import Examiner
 from server.workers.link import Worker, WorkerState
 from server.workers.reports import Family, Report, lasting, merged
 from server.workers.restarts import Restarts
-from server.workers.worker import REPORT_INTERVAL_S, Assignment, LoaderOf
+from server.workers.worker import REPORT_INTERVAL_S, Assignment
 
 REFRESH_PATIENCE_S = 0.5
 """How long a scrape or a GetStatus waits for a worker's fresh report."""
@@ -27,12 +31,12 @@ _LOGGER = structlog.stdlib.get_logger("twinrank.supervisor")
 class Pool:
     """Keeps `count` workers up until `drain`. `config` is the one that the workers get."""
 
-    def __init__(self, config: ServerConfig, loader_of: LoaderOf, count: int) -> None:
+    def __init__(self, config: ServerConfig, loading: Loading, count: int) -> None:
         self._config = config
-        self._loader_of = loader_of
+        self._loading = loading
+        self._examiner = Examiner(config, loading)
         self._restarts = Restarts(config.workers)
         self._number = 0
-        self._starting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._ended_families: list[Family] = []
@@ -45,7 +49,8 @@ class Pool:
         self.failure = ""
 
     def start(self) -> None:
-        """Starts the workers, side by side, and the watch over them."""
+        """Starts the workers, side by side, the watch over them, and the examination that they will ask for."""
+        self._spawn(self._examine_current())
         for _ in range(self.count):
             self._replace(0.0)
         self._spawn(self._watch())
@@ -78,6 +83,7 @@ class Pool:
         """Waits for the end of all workers, at last by force."""
         for task in list(self._tasks):
             task.cancel()
+        await self._examiner.stop()
         lifecycle = self._config.lifecycle
         try:
             async with asyncio.timeout(lifecycle.drain_s + lifecycle.stop_grace_s + KILL_PATIENCE_S):
@@ -180,12 +186,13 @@ class Pool:
     async def _start_one(self) -> Worker:
         self._number += 1
         worker = Worker(
-            Assignment(self._number, self._config, self._loader_of, self.status.serving_id), self._state_changed
+            Assignment(self._number, self._config, self._loading.loader, self.status.serving_id),
+            self._state_changed,
+            self._examiner.ask,
         )
         self.workers.append(worker)
         try:
-            async with self._starting:  # multiprocessing keeps a list of its processes that is not for several threads
-                await worker.start()
+            await worker.start()
         except BaseException:
             self.workers.remove(worker)
             raise
@@ -241,6 +248,12 @@ class Pool:
         if staying >= self.count:  # the newcomer of a rolling restart: the one that it was to replace still works
             return
         self._replace(delay_s)
+
+    async def _examine_current(self) -> None:
+        """Ahead of the workers' questions, so that checksums are compared while the forkserver imports."""
+        with suppress(GenerationError, OSError):  # the workers will find the same, and say it
+            if generation_id := await asyncio.to_thread(current_id, self._config.generations.root):
+                await self._examiner.ask(generation_id)
 
     async def _watch(self) -> None:
         """Kills what hangs. Counts reports left out, not time: a machine that slept has slept for everybody."""

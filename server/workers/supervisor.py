@@ -7,7 +7,6 @@ SIGHUP replaces the workers one by one. The admin and the metrics listener are h
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -19,32 +18,22 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from server.config import ServerConfig
+from server.examination import Loading
 from server.logs import RequestLog, configure_logs
 from server.metrics import Metrics, MetricsListener
-from server.workers.link import start_forkserver
+from server.workers.forkserver import start_forkserver
 from server.workers.pool import REFRESH_PATIENCE_S, Pool
 from server.workers.reports import as_metrics, families_of, merged
 from server.workers.reserved_port import ReservedPort
-from server.workers.worker import LoaderOf
 
 if TYPE_CHECKING:
     from grpc import aio
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
-"""Environment of the workers, where it does not say otherwise already: one core a worker (server.threads)."""
-
 _LOGGER = structlog.stdlib.get_logger("twinrank.supervisor")
 
 
-def core_count() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def supervise(config: ServerConfig, loader_of: LoaderOf, count: int) -> int:
-    """Serves with `count` workers until a signal; the exit status. `loader_of` must be a module's function.
+def supervise(config: ServerConfig, loading: Loading, count: int) -> int:
+    """Serves with `count` workers until a signal; the exit status.
 
     Raises:
         ConfigError, RuntimeError, OSError: an address is taken, or the admin token cannot be had.
@@ -52,10 +41,8 @@ def supervise(config: ServerConfig, loader_of: LoaderOf, count: int) -> int:
     configure_logs(config.logs)
     port = ReservedPort(config.listen.host, config.listen.port, shared=config.listen.port_shared)
     try:
-        for name, value in ONE_THREAD.items():
-            os.environ.setdefault(name, value)
         start_forkserver()
-        return asyncio.run(_Supervisor(config, loader_of, count, port.port).run())
+        return asyncio.run(_Supervisor(config, loading, count, port.port).run())
     finally:
         port.close()
 
@@ -97,7 +84,7 @@ class PoolMetrics(Collector):
 class _Supervisor:
     """One run, on the event loop."""
 
-    def __init__(self, config: ServerConfig, loader_of: LoaderOf, count: int, port: int) -> None:
+    def __init__(self, config: ServerConfig, loading: Loading, count: int, port: int) -> None:
         self._config = config
         self._port = port
         workers_config = config.model_copy(
@@ -107,7 +94,7 @@ class _Supervisor:
                 "metrics": config.metrics.model_copy(update={"enabled": False}),
             }
         )
-        self._pool = Pool(workers_config, loader_of, count)
+        self._pool = Pool(workers_config, loading, count)
         self._metrics = Metrics()
         self._started_at_s = time.time()
 

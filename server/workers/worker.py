@@ -1,8 +1,9 @@
 """One worker: the whole server in a process forked from the forkserver, on a port that it shares with the others.
 
 A socket ties it to its supervisor, a line of JSON a message. The worker tells that it is there, that it listens, that
-it drains, and a report a second; the supervisor asks for reports, and says when to look at CURRENT, to drain and to
-stop. The end of the socket is the end of the supervisor: then the worker stops too, without waiting for balancers.
+it drains, and a report a second, and asks what is known of a generation before it opens that; the supervisor answers,
+asks for reports, and says when to look at CURRENT, to drain and to stop. The end of the socket is the end of the
+supervisor: then the worker stops too, without waiting for balancers.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ import structlog
 
 from index.generation import GenerationError
 from server.config import ConfigError, ServerConfig
+from server.examination import Ask, Finding
 from server.generations import Loader
 from server.logs import configure_logs
+from server.workers.forked import MESSAGE_SIZE_BYTES_MAX
 from server.workers.parent_death import signal_when_parent_ends
 from server.workers.reports import Report, families_of
 
@@ -33,13 +36,12 @@ if TYPE_CHECKING:
 
 REPORT_INTERVAL_S = 1.0
 """How often a worker reports unasked; a crash loses what was counted since."""
-MESSAGE_SIZE_BYTES_MAX = 1 << 20
 STATUS_CANNOT_START = 2
 """Exit status of a worker whose configuration is wrong or whose address is taken: another would fare no better."""
 LAST_RESORT_S = 5.0
 """Beyond the grace for calls in flight: when a worker without a supervisor ends, whatever it is doing."""
 
-LoaderOf = Callable[[ServerConfig], Loader]
+LoaderOf = Callable[[ServerConfig, Ask], Loader]
 _LOGGER = structlog.stdlib.get_logger("twinrank.worker")
 
 
@@ -69,8 +71,12 @@ def work(assignment: Assignment, control: socket.socket) -> None:
     from server.lifecycle import loop_factory  # imports grpc
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        status = runner.run(_Work(assignment).run(control, before))
+        status = runner.run(_run(assignment, control, before))
     sys.exit(status)
+
+
+async def _run(assignment: Assignment, control: socket.socket, before: dict[str, bool]) -> int:
+    return await _Work(assignment).run(control, before)
 
 
 class _Work:
@@ -82,6 +88,9 @@ class _Work:
         self._drain = asyncio.Event()
         self._stop = asyncio.Event()
         self._writer: asyncio.StreamWriter | None = None
+        self._loop = asyncio.get_running_loop()
+        self._findings: dict[str, asyncio.Future[Finding]] = {}
+        self._alone = False
 
     async def run(self, control: socket.socket, before: dict[str, bool]) -> int:
         """Serves until told to stop; the exit status."""
@@ -100,7 +109,7 @@ class _Work:
 
         assignment = self._assignment
         try:
-            load = assignment.loader_of(assignment.config)
+            load = assignment.loader_of(assignment.config, self._ask)
             self._server = server = Server(assignment.config, load, fallback_id=assignment.fallback_id)
             await server.start()
         except (ConfigError, GenerationError, RuntimeError, OSError) as error:
@@ -127,6 +136,8 @@ class _Work:
             order = json.loads(line)
             if order["do"] == "report":
                 self._report(order["asked"])
+            elif order["do"] == "know":
+                self._findings.pop(order["generation_id"]).set_result(Finding.model_validate(order["finding"]))
             elif order["do"] == "look" and self._server is not None:
                 self._server.follower.look_now()
             elif order["do"] == "drain":
@@ -135,8 +146,23 @@ class _Work:
                 self._drain.set()
                 self._stop.set()
         _LOGGER.warning("the supervisor has gone")
+        self._alone = True
+        for asked in self._findings.values():
+            asked.set_result(Finding())
         self._drain.set()
         self._stop.set()
+
+    def _ask(self, generation_id: str) -> Finding:
+        """What the supervisor knows of a generation; called on the loader's thread, which waits."""
+        return asyncio.run_coroutine_threadsafe(self._finding(generation_id), self._loop).result()
+
+    async def _finding(self, generation_id: str) -> Finding:
+        if self._alone:
+            return Finding()
+        if generation_id not in self._findings:
+            self._findings[generation_id] = self._loop.create_future()
+            self._tell("asks", generation_id=generation_id)
+        return await self._findings[generation_id]
 
     async def _report_again_and_again(self) -> None:
         while True:

@@ -95,7 +95,7 @@ def publish(workload: Workload) -> Hardness:
         item_ids = [f"i{row:08d}" for row in range(workload.item_count)]
         writer.add_bytes(ITEM_IDS_FILE, ItemIds.from_ids(item_ids).to_bytes())
         writer.add_bytes(USER_IDS_FILE, ItemIds.from_ids(user_ids).to_bytes())
-        _catalogue(item_ids, attributes).write_parquet(writer.path(CATALOGUE_FILE))
+        catalogue(item_ids, attributes).write_parquet(writer.path(CATALOGUE_FILE))
         save_searcher(searcher, writer.path(index_file_name(searcher)))
         golden = writer.path(GOLDEN_FILE)
         serving = open_serving_model(_Unpublished(golden.parent))
@@ -118,7 +118,7 @@ def _snapshot(
     shop: SyntheticShop, config: ShopConfig, model: TrainedModel, user_ids: list[str]
 ) -> tuple[Snapshot, dict[str, NDArray[np.int32]]]:
     random = np.random.default_rng(SEED + 1)
-    attributes = {name: _codes(shop, count, random) for name, count in ATTRIBUTE_VALUES.items()}
+    attributes = attribute_codes(shop, random)
     affinity = np.stack([attributes[name] for name in config.features.affinity_attributes], axis=1)
     items = ItemTable(
         vectors=shop.vectors,
@@ -143,6 +143,11 @@ def _snapshot(
     return Snapshot(items, ranker_item_part(model.ranker, items), histories, users), attributes
 
 
+def attribute_codes(shop: SyntheticShop, random: np.random.Generator) -> dict[str, NDArray[np.int32]]:
+    """(n,) codes of each attribute of the items."""
+    return {name: _codes(shop, count, random) for name, count in ATTRIBUTE_VALUES.items()}
+
+
 def _codes(shop: SyntheticShop, value_count: int, random: np.random.Generator) -> NDArray[np.int32]:
     """(n,) codes from 1: a cluster's items share most values, and one in ten is of another."""
     own = shop.cluster % value_count
@@ -157,7 +162,8 @@ def _statistics(shop: SyntheticShop, random: np.random.Generator) -> NDArray[np.
     return values
 
 
-def _catalogue(item_ids: list[str], attributes: dict[str, NDArray[np.int32]]) -> pl.DataFrame:
+def catalogue(item_ids: list[str], attributes: dict[str, NDArray[np.int32]]) -> pl.DataFrame:
+    """The items' table: ids and attributes as texts."""
     columns: dict[str, Any] = {"item_id": item_ids}
     for name, codes in attributes.items():
         values = pl.Series([attribute_value(name, code) for code in range(int(codes.max()) + 1)])

@@ -22,12 +22,13 @@ DIMENSION = 16
 EXACT_KINDS = (IndexKind.EXACT, IndexKind.FLAT)
 # Every list probed, every node weighed: what is left is the error of one byte a dimension.
 SETTINGS = {
+    IndexKind.IVF_INT8: {"list_count": 8, "probe_count": 8},
     IndexKind.IVF_FLAT: {"list_count": 8, "probe_count": 8},
     IndexKind.IVF_SQ8: {"list_count": 8, "probe_count": 8},
     IndexKind.HNSW_FLAT: {"search_effort": 400, "link_count": 16, "construction_effort": 100},
     IndexKind.HNSW_SQ8: {"search_effort": 400, "link_count": 16, "construction_effort": 100},
 }
-SCORE_TOLERANCE = {IndexKind.IVF_SQ8: 0.02, IndexKind.HNSW_SQ8: 0.02}
+SCORE_TOLERANCE = {IndexKind.IVF_INT8: 0.02, IndexKind.IVF_SQ8: 0.02, IndexKind.HNSW_SQ8: 0.02}
 KINDS = [kind for kind in IndexKind if kind is not IndexKind.AUTO]
 
 

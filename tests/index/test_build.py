@@ -26,7 +26,7 @@ def vectors() -> npt.NDArray[np.float32]:
 def test_auto_is_exact_up_to_its_limit_and_ivf_above() -> None:
     config = IndexConfig()
     assert resolve_kind(config, 50_000) is IndexKind.EXACT
-    assert resolve_kind(config, 50_001) is IndexKind.IVF_SQ8
+    assert resolve_kind(config, 50_001) is IndexKind.IVF_INT8
     assert resolve_kind(IndexConfig(kind=IndexKind.HNSW_FLAT), 10) is IndexKind.HNSW_FLAT
 
 
@@ -35,13 +35,18 @@ def test_auto_is_exact_up_to_its_limit_and_ivf_above() -> None:
     [(0, 1), (100, 2), (6000, 128), (50_001, 1024), (1_000_000, 4096), (10_000_000, 16_384)],
 )
 def test_list_count_grows_with_the_root_of_the_size(item_count: int, list_count: int) -> None:
-    assert choose_list_count(IndexConfig(), item_count) == list_count
+    assert choose_list_count(IndexConfig(), IndexKind.IVF_SQ8, item_count) == list_count
+
+
+@pytest.mark.parametrize(("item_count", "list_count"), [(100, 2), (50_001, 1024), (1_000_000, 8192)])
+def test_int8_lists_are_twice_as_many(item_count: int, list_count: int) -> None:
+    assert choose_list_count(IndexConfig(), IndexKind.IVF_INT8, item_count) == list_count
 
 
 def test_auto_above_its_limit_reaches_the_recall_with_part_of_the_lists(vectors: npt.NDArray[np.float32]) -> None:
     config = IndexConfig(exact_item_count_max=1000, recall_k=20, device=IndexDevice.CPU)
     searcher, report = build_searcher(vectors, config, tuning_queries=vectors[:200])
-    assert (report.kind, report.device, report.list_count) == ("ivf_sq8", "cpu", 128)
+    assert (report.kind, report.device, report.list_count) == ("ivf_int8", "cpu", 128)
     assert report.recall >= 0.95
     assert report.probe_count is not None
     assert report.probe_count < 128

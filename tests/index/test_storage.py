@@ -13,8 +13,8 @@ import pytest
 from safetensors.numpy import save, save_file
 
 from index.exact import ExactSearcher
-from index.faiss_searcher import IndexFileInvalid
 from index.mapped_tensors import TensorFileInvalid, open_tensors
+from index.searcher import IndexFileInvalid
 from index.storage import find_index_file, open_searcher, save_searcher
 
 

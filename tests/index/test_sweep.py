@@ -14,7 +14,7 @@ from index.sweep import Point, choose, frontier, sweep
 
 
 def point(name: str, recall: float, batch_us: float, kind: IndexKind | None = IndexKind.IVF_SQ8) -> Point:
-    return Point(name, kind, 8, recall, 2 * batch_us, batch_us, private_mb=0.0, build_s=0.0)
+    return Point(name, kind, 1024, 8, recall, 2 * batch_us, batch_us, private_mb=0.0, build_s=0.0)
 
 
 def test_every_kind_is_measured_and_more_effort_finds_no_less(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_the_choice_is_the_fastest_that_is_served_and_reaches_the_recall() -> No
 def test_the_choice_is_written_and_the_rest_of_the_config_stays(tmp_path: Path) -> None:
     config = tmp_path / "shop.toml"
     config.write_text('# ours\n[shop]\nname = "s" # short\n\n[index]\nkind = "hnsw_sq8"\nsearch_effort = 64\n')
-    _write(config, point("IVF,SQ8", 0.96, 40), list_count=1024)
+    _write(config, point("IVF,SQ8", 0.96, 40))
     assert config.read_text() == (
         '# ours\n[shop]\nname = "s" # short\n\n[index]\nkind = "ivf_sq8"\nlist_count = 1024\nprobe_count = 8\n'
     )

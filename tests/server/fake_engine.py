@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
+
+from index.generation import Seal, open_generation
 from server.config import ServerConfig
 from server.domain import (
     Answer,
@@ -22,6 +26,7 @@ from server.domain import (
     Source,
     UnknownItem,
 )
+from server.examination import Ask, Loading, know_nothing
 from server.generations import Loader
 
 ITEM_COUNT = 150
@@ -35,6 +40,7 @@ WHICH_PROCESS = "which process"
 SLOW, SLOW_S = "slow", 0.5
 """A user id whose batch takes the engine so long."""
 SECRET = "secret-path-/var/lib/secret"
+_LOGGER = structlog.stdlib.get_logger("twinrank.tests")
 
 
 class FakeEngine:
@@ -91,14 +97,36 @@ class FakeEngine:
 
 def load_fake(root: Path, generation_id: str) -> FakeEngine:
     """A loader that takes any published generation; one whose metadata says `refuse` does not load."""
-    from index.generation import open_generation
-
     generation = open_generation(root, generation_id)
     if "refuse" in generation.manifest.metadata:
         raise ValueError(f"generation {generation_id} does not fit: {generation.manifest.metadata['refuse']}")
     return FakeEngine(generation_id)
 
 
-def fake_loader(config: ServerConfig) -> Loader:
-    """`load_fake` for processes, which find this function by its name."""
-    return load_fake
+def fake_loader(config: ServerConfig, ask: Ask = know_nothing) -> Loader:
+    """`load_fake` for processes; opens nothing that was refused, and logs what it was told before it loads."""
+
+    def load(root: Path, generation_id: str) -> FakeEngine:
+        finding = ask(generation_id)
+        sealed = sorted(finding.seal.marks) if finding.seal is not None else []
+        _LOGGER.info("asked", generation_id=generation_id, fits=finding.fits, sealed=sealed)
+        if finding.refused:
+            raise ValueError(finding.refused)
+        return load_fake(root, generation_id)
+
+    return load
+
+
+def verify_fake(config: ServerConfig, generation_id: str) -> Seal:
+    """Really compares the checksums."""
+    return open_generation(config.generations.root, generation_id).seal
+
+
+def examine_fake(config: ServerConfig, generation_id: str, seal: Seal) -> None:
+    """Loads it; a generation whose metadata says `crash` is the end of the process that does so."""
+    if "crash" in open_generation(config.generations.root, generation_id, seal=seal).manifest.metadata:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    load_fake(config.generations.root, generation_id)
+
+
+FAKE_LOADING = Loading(fake_loader, verify_fake, examine_fake)

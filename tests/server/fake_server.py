@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from server.config import read_config
-from tests.server.fake_engine import fake_loader
+from tests.server.fake_engine import FAKE_LOADING, fake_loader
 
 if __name__ == "__main__":
     config = read_config(Path(sys.argv[2]))
@@ -14,7 +14,7 @@ if __name__ == "__main__":
     if len(sys.argv) > 3:
         from server.workers.supervisor import supervise
 
-        sys.exit(supervise(config, fake_loader, int(sys.argv[3])))
+        sys.exit(supervise(config, FAKE_LOADING, int(sys.argv[3])))
     from server.lifecycle import run
 
     sys.exit(run(config, fake_loader(config)))
