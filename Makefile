@@ -5,9 +5,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-# `make bench` measures all paths on the demo's shop and on a synthetic one of 1,000,000 items, and goes on where it was
-# interrupted; BENCH='--workload W0 --path engine' measures less.
-.PHONY: demo serve bench test lint types imports generated unit clean
+# `make bench` measures all paths on the demo's shop and on a synthetic one of 1,000,000 items within an hour, and goes on
+# where it was interrupted; BENCH='--workload W0 --path engine' measures less. `make bench-tables` adds the table of model
+# variants and the profile by stage.
+.PHONY: demo serve bench bench-tables test lint types imports generated unit clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m client.demo
@@ -17,6 +18,10 @@ serve: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.benchmarks.serving $(BENCH)
+
+bench-tables: $(VENV)/installed-bench
+	$(BIN)/python -m tests.benchmarks.variants
+	$(BIN)/python -m tests.benchmarks.profile
 
 test: $(VENV)/installed lint types imports generated unit
 
@@ -41,6 +46,10 @@ $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[server,demo,dev]'
+	touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	touch $@
 
 clean:

@@ -1,22 +1,23 @@
 """`python -m tests.benchmarks.profile`: where the CPU of a request goes, by stage, from samples of py-spy under load.
 
-Samples say how a thread divides its time among the stages; how much time it had is the CPU time that the kernel counts
-for it. Threads that run no Python, the transport's, are their CPU time and nothing else.
+Samples say how a thread divides its time among the stages, those that wait left out; how much time it had is the CPU
+time that the kernel counts for it, in some seconds before py-spy is there. Threads that run no Python, the transport's,
+are their CPU time and nothing else.
 
-py-spy reads Python frames alone and does not stop the process (--nonblocking). With --native it does, for so long that
-the server answered a sixth of its requests, and it loses samples in compiled kernels, which it cannot unwind. A kernel
-or a library's function belongs to the stage of the Python function that called it, so nothing is lost without.
+py-spy stops the process for each sample with native frames, for some milliseconds: at 200 a second the server answered
+a sixth of its requests, at 25 it answers most. Without native frames waiting cannot be told from working, and with
+--nonblocking short functions are hardly ever seen.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,14 +30,16 @@ import uvloop
 from rich.console import Console
 
 from tests.benchmarks.load import Counted, Transport, closed_loop
-from tests.benchmarks.paths import WARM_UP_S, Shop, command_of, transport_of, until_ready
+from tests.benchmarks.paths import WARM_UP_S, Shop, command_of, in_process, transport_of, until_ready
 from tests.benchmarks.processes import LOAD_CORE, ONE_THREAD, SERVER_CORE, ServerProcess, log_path
-from tests.benchmarks.profile_stages import UNKNOWN, stage_of_stack, stage_of_thread
+from tests.benchmarks.profile_stages import UNKNOWN, is_waiting, stage_of_stack, stage_of_thread
 from tests.benchmarks.serving import prepare
 from tests.benchmarks.workloads import BENCH_DIR, DEMO, SYNTHETIC
 
 PROFILED = ("engine", "native_unary", "grpcio_unary")
-RATE_HZ = 200
+RATE_HZ = 25
+QUIET_S = 4.0
+"""How long CPU time is read before samples are taken."""
 _FRAME = re.compile(r"^(?P<function>.*) \((?P<file>[^()]*?)(?::\d+)?\)$")
 _THREAD = re.compile(r"^thread \((?P<id>\d+)\)")
 
@@ -65,7 +68,7 @@ class Thread:
 def profile(
     workload: Annotated[str, typer.Option(help=f"of {DEMO}, {', '.join(SYNTHETIC)}")] = "W1M",
     path: Annotated[list[str] | None, typer.Option(help=f"default {', '.join(PROFILED)}")] = None,
-    seconds: Annotated[float, typer.Option(min=1.0)] = 15.0,
+    seconds: Annotated[float, typer.Option(min=1.0)] = 60.0,
 ) -> None:
     """Samples each path, and prints one table."""
     os.sched_setaffinity(0, {LOAD_CORE % (os.cpu_count() or 1)})
@@ -122,10 +125,12 @@ async def _until_cancelled(transport: Transport, counted: Counted) -> None:
 
 
 def _in_process(shop: Shop, seconds: float) -> Profile:
-    module = [sys.executable, "-m", "tests.benchmarks.in_process", "engine", "--seconds", str(seconds + 5)]
+    cpu_us = in_process("engine", shop, QUIET_S)["cpu_us"]
+    duration = ["--seconds", str(seconds + QUIET_S + 5)]
     asked = ["--root", str(shop.root), "--users", str(shop.users_file), "--as-of", str(shop.as_of_s)]
+    module = [sys.executable, "-m", "tests.benchmarks.in_process", "engine", *asked, *duration]
     with subprocess.Popen(
-        ["taskset", "-c", str(SERVER_CORE), *module, *asked],
+        ["taskset", "-c", str(SERVER_CORE), *module],
         env={**os.environ, **ONE_THREAD},
         stdout=subprocess.PIPE,
         text=True,
@@ -133,37 +138,44 @@ def _in_process(shop: Shop, seconds: float) -> Profile:
         assert process.stdout is not None
         process.stdout.readline()  # it measures from now on
         found = _record(process.pid, seconds, lambda: 0)
-        measured = json.loads(process.stdout.readlines()[-1])
-    count = sum(found.cpu_s.values()) * 1e6 / measured["cpu_us"]
-    return Profile(found.cpu_s, round(count))
+    return Profile(found.cpu_s, round(sum(found.cpu_s.values()) * 1e6 / cpu_us))
 
 
 def _record(pid: int, seconds: float, requests: Callable[[], int]) -> Profile:
-    """Samples the process for so long, and reads what each thread's CPU time did meanwhile."""
-    with tempfile.NamedTemporaryFile(suffix=".raw") as file:
-        sampling = ["record", "--nonblocking", "--pid", str(pid), "--threads", "--format", "raw", "--output", file.name]
-        limits = ["--rate", str(RATE_HZ), "--duration", f"{seconds:.0f}"]
-        before, count = _threads(pid), requests()
-        subprocess.run([_py_spy(), *sampling, *limits], check=True, capture_output=True)
-        after, count, text = _threads(pid), requests() - count, Path(file.name).read_text()
+    """What each thread's CPU time does in QUIET_S, then samples of the process for so long."""
+    before, count = _threads(pid), requests()
+    time.sleep(QUIET_S)
+    after, count = _threads(pid), requests() - count
     nothing = Thread("", 0.0)
     spent = {thread: Thread(now.name, now.cpu_s - before.get(thread, nothing).cpu_s) for thread, now in after.items()}
-    return Profile(attribute(read_samples(text.splitlines()), spent), count)
+    with tempfile.NamedTemporaryFile(suffix=".raw") as file:
+        sampling = ["record", "--native", "--pid", str(pid), "--threads", "--format", "raw", "--output", file.name]
+        limits = ["--rate", str(RATE_HZ), "--duration", f"{seconds:.0f}"]
+        subprocess.run([_py_spy(), *sampling, *limits], check=True, capture_output=True)
+        samples = read_samples(Path(file.name).read_text().splitlines())
+    return Profile(attribute(samples, spent), count)
 
 
 def read_samples(lines: Iterable[str]) -> dict[int, Counter[str]]:
-    """py-spy's raw lines, `thread (id): name;frame;…;frame count`, as samples of each stage by thread."""
-    found: dict[int, Counter[str]] = defaultdict(Counter)
+    """py-spy's raw lines, `thread (id): name;frame;…;frame count`, as working samples of each stage by thread.
+
+    A thread that was only ever seen waiting keeps those samples: what it has worked, it has worked there.
+    """
+    working: dict[int, Counter[str]] = defaultdict(Counter)
+    waiting: dict[int, Counter[str]] = defaultdict(Counter)
     for line in lines:
         stack, _, count = line.rpartition(" ")
-        thread, frames = 0, []
+        thread, python, native = 0, list[str](), list[str]()
         for part in stack.split(";"):
             if known := _THREAD.match(part):
                 thread = int(known["id"])
-            elif frame := _FRAME.match(part):
-                frames.append(f"{frame['file']}:{frame['function']}")
-        found[thread][stage_of_stack(frames)] += int(count)
-    return found
+            elif (frame := _FRAME.match(part)) and frame["file"].endswith(".py"):
+                python.append(f"{frame['file']}:{frame['function']}")
+                native.clear()
+            elif frame:
+                native.append(frame["function"])
+        (waiting if is_waiting(native) else working)[thread][stage_of_stack(python)] += int(count)
+    return {thread: working[thread] or waiting[thread] for thread in {*working, *waiting}}
 
 
 def attribute(samples: dict[int, Counter[str]], threads: dict[int, Thread]) -> dict[str, float]:
