@@ -24,6 +24,7 @@ import tomlkit
 import torch
 import typer
 
+from index.generation import list_generations
 from tests.benchmarks import workloads
 from tests.benchmarks.synthetic_generation import attribute_codes, catalogue
 from tests.benchmarks.synthetic_model import USER_ATTRIBUTE_VALUES, attribute_value, make_model
@@ -79,15 +80,17 @@ def rebuild(
 
 
 def measure(config: Path) -> Rebuilt:
-    """Runs `python -m index rebuild` for the shop and forgets the generation that it made."""
+    """Runs `python -m index rebuild` for the shop, activates nothing, and removes the generation that it made."""
     cores = sorted(os.sched_getaffinity(0))[:CORES]
-    generations = read_shop_config(config).generations_dir
-    shutil.rmtree(generations, ignore_errors=True)
+    root = read_shop_config(config).generations_dir
+    known = list_generations(root)
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     command = ["taskset", "-c", ",".join(map(str, cores)), sys.executable, "-m", "index", "rebuild", str(config)]
+    command += ["--no-activate"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     rebuild_s, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    shutil.rmtree(generations)
+    for made in set(list_generations(root)) - set(known):
+        shutil.rmtree(root / made)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Rebuilt(rebuild_s, cpu_s, after.ru_maxrss / 1024, done.stdout.splitlines())
 

@@ -25,6 +25,7 @@ from index.exact import ExactSearcher
 from index.faiss_searcher import FaissSearcher
 from index.generation import GenerationWriter, set_current
 from index.generation.pointer import current_id
+from index.int8_lists import Int8ListsSearcher
 from index.item_ids import ItemIds
 from index.recall import recall_at_k
 from index.storage import index_file_name, save_searcher
@@ -55,14 +56,16 @@ class Hardness:
     """How hard the shop is to search, for queries that its user tower makes.
 
     Attributes:
-        recall_at_200: of the index as it is served. probe_count: lists that a query looks into.
-        lists_touched_share: share of all lists that some query of `query_count` looks into.
+        recall_at_200: of the index as it is served, with list_count lists of which a query looks into probe_count.
+        sq8_recall_at_200: of IVF,SQ8 with the workload's lists and probes, where it names both: how hard the shop is.
+        sq8_lists_touched_share: share of those lists that some query of `query_count` looks into.
     """
 
     recall_at_200: float
     list_count: int
     probe_count: int
-    lists_touched_share: float
+    sq8_recall_at_200: float | None
+    sq8_lists_touched_share: float | None
     query_count: int
     made_s: float
 
@@ -83,10 +86,10 @@ def publish(workload: Workload) -> Hardness:
     user_ids = [f"u{row:07d}" for row in range(workload.user_count)]
     snapshot, attributes = _snapshot(shop, config, model, user_ids)
     queries = user_vectors(model, snapshot, COVERAGE_QUERIES)
-    index_config = IndexConfig(kind=IndexKind.IVF_SQ8, list_count=workload.list_count, probe_count=16)
+    index_config = IndexConfig(kind=IndexKind.IVF_INT8, probe_count=1)
     searcher, report = build_searcher(shop.vectors, index_config, queries[:RECALL_QUERIES])
-    assert isinstance(searcher, FaissSearcher)
-    recall = _set_probes(searcher, workload, shop.vectors, queries[:RECALL_QUERIES])
+    assert isinstance(searcher, Int8ListsSearcher)
+    recall = _set_probes(searcher, shop.vectors, queries[:RECALL_QUERIES])
     with GenerationWriter(workload.root) as writer:
         for name, data in model.files().items():
             writer.add_bytes(name, data)
@@ -100,13 +103,15 @@ def publish(workload: Workload) -> Hardness:
         golden = writer.path(GOLDEN_FILE)
         serving = open_serving_model(_Unpublished(golden.parent))
         golden.write_bytes(write_golden(serving, user_ids[:12], item_ids[:12], float(AS_OF_S)))
-        generation_id = writer.publish(_metadata(workload, model, snapshot, report, recall))
+        generation_id = writer.publish(_metadata(workload, model, snapshot, report, searcher.probe_count, recall))
     set_current(workload.root, generation_id)
+    sq8_recall, touched = _against_sq8(workload, shop.vectors, queries)
     hardness = Hardness(
         recall_at_200=recall,
-        list_count=int(searcher.index.nlist),
-        probe_count=int(searcher.index.nprobe),
-        lists_touched_share=_touched(searcher.index, queries),
+        list_count=searcher.list_count,
+        probe_count=searcher.probe_count,
+        sq8_recall_at_200=sq8_recall,
+        sq8_lists_touched_share=touched,
         query_count=len(queries),
         made_s=time.monotonic() - started,
     )
@@ -188,30 +193,36 @@ def user_vectors(model: TrainedModel, snapshot: Snapshot, count_max: int) -> NDA
     return np.concatenate(parts)
 
 
-def _set_probes(
-    searcher: FaissSearcher, workload: Workload, vectors: NDArray[np.float32], queries: NDArray[np.float32]
-) -> float:
-    """Sets nprobe as the workload says, or so that recall@200 is nearest to RECALL_WANTED, and returns the recall."""
+def _set_probes(searcher: Int8ListsSearcher, vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> float:
+    """Sets the fewest probes whose recall@200 reaches RECALL_WANTED, and returns the recall."""
     exact_scores, _ = ExactSearcher(vectors).search(queries, 200)
-    found: dict[int, float] = {}
-    for probe_count in [workload.probe_count] if workload.probe_count is not None else range(4, 97):
-        searcher.index.nprobe = probe_count
-        found[probe_count] = recall_at_k(searcher, vectors, queries, exact_scores)
-        if found[probe_count] > RECALL_WANTED:
+    recall = 0.0
+    for probe_count in range(1, searcher.list_count + 1):
+        searcher.probe_count = probe_count
+        recall = recall_at_k(searcher, vectors, queries, exact_scores)
+        if recall >= RECALL_WANTED:
             break
-    best = min(found, key=lambda probe_count: abs(found[probe_count] - RECALL_WANTED))
-    searcher.index.nprobe = best
-    return found[best]
+    return recall
 
 
-def _touched(index: Any, queries: NDArray[np.float32]) -> float:
-    ivf = faiss.extract_index_ivf(index)
+def _against_sq8(
+    workload: Workload, vectors: NDArray[np.float32], queries: NDArray[np.float32]
+) -> tuple[float | None, float | None]:
+    """Recall@200 of IVF,SQ8 of FAISS with the workload's lists and probes, and the share of lists touched."""
+    if workload.probe_count is None:
+        return None, None
+    config = IndexConfig(
+        kind=IndexKind.IVF_SQ8, list_count=workload.list_count, probe_count=workload.probe_count, recall_k=200
+    )
+    searcher, report = build_searcher(vectors, config, queries[:RECALL_QUERIES])
+    assert isinstance(searcher, FaissSearcher)
+    ivf = faiss.extract_index_ivf(searcher.index)
     _, lists = faiss.downcast_index(ivf.quantizer).search(queries, ivf.nprobe)
-    return len(np.unique(lists)) / int(ivf.nlist)
+    return report.recall, len(np.unique(lists)) / workload.list_count
 
 
 def _metadata(
-    workload: Workload, model: TrainedModel, snapshot: Snapshot, report: BuildReport, recall: float
+    workload: Workload, model: TrainedModel, snapshot: Snapshot, report: BuildReport, probe_count: int, recall: float
 ) -> dict[str, Any]:
     return {
         "as_of_s": AS_OF_S,
@@ -221,7 +232,7 @@ def _metadata(
         "user_count": workload.user_count,
         "event_count": len(snapshot.histories.item_row),
         "dimension": model.settings.towers.dimension,
-        "index": asdict(report) | {"recall": recall},
+        "index": asdict(report) | {"recall": recall, "probe_count": probe_count},
         "metrics": model.metrics,
         "synthetic": True,
     }

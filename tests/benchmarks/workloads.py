@@ -21,8 +21,8 @@ class Workload:
     """One shop.
 
     Attributes:
-        list_count: inverted lists of its index. probe_count: None searches for the one whose recall is nearest to
-            RECALL_WANTED, so that shops of different sizes are compared at equal recall.
+        list_count, probe_count: of the IVF,SQ8 whose recall says how hard the shop is to search; None: not asked. What
+            is served has as many probes as RECALL_WANTED takes, so that shops of all sizes compare at equal recall.
     """
 
     name: str

@@ -84,8 +84,9 @@ def test_gpu_without_a_gpu_is_refused(vectors: npt.NDArray[np.float32], monkeypa
 
 
 @pytest.mark.parametrize("device", ["auto", "gpu"])
+@pytest.mark.parametrize("kind", [IndexKind.IVF_INT8, IndexKind.IVF_SQ8, IndexKind.IVF_FLAT])
 def test_with_a_gpu_the_index_goes_there_and_comes_back(
-    vectors: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, device: str
+    vectors: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, device: str, kind: IndexKind
 ) -> None:
     """FAISS for the CPU has no such functions; stand-ins show that both directions are taken."""
     moves: list[str] = []
@@ -97,9 +98,18 @@ def test_with_a_gpu_the_index_goes_there_and_comes_back(
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
     monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", partial(move, "to"), raising=False)
     monkeypatch.setattr(faiss, "index_gpu_to_cpu", partial(move, "back"), raising=False)
-    config = IndexConfig(kind=IndexKind.IVF_FLAT, device=IndexDevice(device), recall_k=10)
+    config = IndexConfig(kind=kind, device=IndexDevice(device), recall_k=10)
     searcher, report = build_searcher(vectors, config)
     assert (moves, report.device, searcher.item_count) == (["to", "back"], "gpu", 6000)
+    assert report.recall >= 0.95
+
+
+@pytest.mark.skipif(faiss.get_num_gpus() == 0, reason="this FAISS sees no GPU")
+@pytest.mark.parametrize("kind", [IndexKind.IVF_INT8, IndexKind.IVF_SQ8, IndexKind.IVF_FLAT])
+def test_a_real_gpu_builds_what_the_cpu_searches(vectors: npt.NDArray[np.float32], kind: IndexKind) -> None:
+    searcher, report = build_searcher(vectors, IndexConfig(kind=kind, device=IndexDevice.GPU, recall_k=10))
+    assert (report.device, searcher.item_count) == ("gpu", 6000)
+    assert report.recall >= 0.95
 
 
 def test_kinds_that_the_gpu_does_not_build_refuse_it(
