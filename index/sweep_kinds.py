@@ -91,7 +91,8 @@ def faiss_kinds(vectors: Vectors, config: IndexConfig, say: Say, wanted: Wanted)
         index, build_s = _build(f"NSG{links},Flat", vectors, config, say)
         searcher = FaissSearcher(index)
         set_effort = partial(setattr, index.nsg, "search_L")
-        yield Built("NSG", searcher, _WIDTHS, set_effort, None, None, _private_mb(searcher), build_s)
+        widths = [width for width in _WIDTHS if width <= len(vectors)]  # for more than there are FAISS searches for ever
+        yield Built("NSG", searcher, widths, set_effort, None, None, _private_mb(searcher), build_s)
 
 
 def svs_kinds(vectors: Vectors, config: IndexConfig, say: Say, wanted: Wanted) -> Iterator[Built]:
