@@ -91,7 +91,9 @@ def faiss_kinds(vectors: Vectors, config: IndexConfig, say: Say, wanted: Wanted)
         index, build_s = _build(f"NSG{links},Flat", vectors, config, say)
         searcher = FaissSearcher(index)
         set_effort = partial(setattr, index.nsg, "search_L")
-        widths = [width for width in _WIDTHS if width <= len(vectors)]  # for more than there are FAISS searches for ever
+        widths = [
+            width for width in _WIDTHS if width <= len(vectors)
+        ]  # for more than there are FAISS searches for ever
         yield Built("NSG", searcher, widths, set_effort, None, None, _private_mb(searcher), build_s)
 
 
