@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import structlog
 
-from index.generation import GenerationError, Seal
+from index.generation import Seal
 from server.config import ServerConfig
 from server.examination import Finding, Loading
 from server.workers.forked import MESSAGE_SIZE_BYTES_MAX, Forked, fork
@@ -63,7 +63,7 @@ class Examiner:
         forking = asyncio.create_task(fork("examiner", examine_when_told, self._loading, self._config))
         try:
             seal = await asyncio.to_thread(self._loading.verify, self._config, generation_id)
-        except (GenerationError, OSError) as error:
+        except Exception as error:  # of whatever kind: somebody waits for an answer
             _LOGGER.info("generation not verified", generation_id=generation_id, reason=str(error))
             forking.add_done_callback(_let_go)
             return Finding()
