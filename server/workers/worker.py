@@ -38,6 +38,8 @@ REPORT_INTERVAL_S = 1.0
 """How often a worker reports unasked; a crash loses what was counted since."""
 STATUS_CANNOT_START = 2
 """Exit status of a worker whose configuration is wrong or whose address is taken: another would fare no better."""
+UNASKED_DRAIN_S_MIN = 15.0
+"""A worker that leaves unasked, such as one whose forkserver has ended, answers until those after it surely can."""
 LAST_RESORT_S = 5.0
 """Beyond the grace for calls in flight: when a worker without a supervisor ends, whatever it is doing."""
 
@@ -91,6 +93,7 @@ class _Work:
         self._loop = asyncio.get_running_loop()
         self._findings: dict[str, asyncio.Future[Finding]] = {}
         self._alone = False
+        self._ordered = False
 
     async def run(self, control: socket.socket, before: dict[str, bool]) -> int:
         """Serves until told to stop; the exit status."""
@@ -121,8 +124,9 @@ class _Work:
             await self._drain.wait()
             server.begin_drain()
             self._tell("draining")
+            drain_s = assignment.config.lifecycle.drain_s
             try:
-                async with asyncio.timeout(assignment.config.lifecycle.drain_s):
+                async with asyncio.timeout(drain_s if self._ordered else max(drain_s, UNASKED_DRAIN_S_MIN)):
                     await self._stop.wait()
             except TimeoutError:
                 pass
@@ -141,6 +145,7 @@ class _Work:
             elif order["do"] == "look" and self._server is not None:
                 self._server.follower.look_now()
             elif order["do"] == "drain":
+                self._ordered = True
                 self._drain.set()
             elif order["do"] == "stop":
                 self._drain.set()
