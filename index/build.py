@@ -87,7 +87,7 @@ def build_searcher(
     started_s = time.perf_counter()
     worker = faiss.index_cpu_to_all_gpus(index, ngpu=1) if device is IndexDevice.GPU else index
     if not index.is_trained:
-        worker.train(_training_sample(vectors, config, list_count))
+        worker.train(training_sample(vectors, config, list_count))
     trained_s = time.perf_counter()
     worker.add(np.ascontiguousarray(vectors))
     if device is IndexDevice.GPU:
@@ -128,7 +128,7 @@ def _resolve_device(kind: IndexKind, device: IndexDevice) -> IndexDevice:
     return IndexDevice.GPU if use_gpu else IndexDevice.CPU
 
 
-def _training_sample(
+def training_sample(
     vectors: npt.NDArray[np.float32], config: IndexConfig, list_count: int | None
 ) -> npt.NDArray[np.float32]:
     """As many as k-means gains from, and enough to find the range of each dimension: values outside are cut off."""
@@ -153,7 +153,7 @@ def _tune(
     exact_scores, _ = exact.search(queries, config.recall_k)
     recall = 0.0
     for effort in _efforts(kind, config, list_count):
-        _set_effort(searcher, kind, effort)
+        set_search_effort(searcher, kind, effort)
         recall = recall_at_k(searcher, vectors, queries, exact_scores)
         if recall >= config.recall_min:
             break
@@ -177,7 +177,8 @@ def _efforts(kind: IndexKind, config: IndexConfig, list_count: int | None) -> li
     return efforts
 
 
-def _set_effort(searcher: FaissSearcher | Int8ListsSearcher, kind: IndexKind, effort: int) -> None:
+def set_search_effort(searcher: FaissSearcher | Int8ListsSearcher, kind: IndexKind, effort: int) -> None:
+    """Sets how many lists a search looks into (ivf), or how many candidates it weighs (hnsw)."""
     if isinstance(searcher, Int8ListsSearcher):
         searcher.probe_count = effort
     elif kind.is_ivf:

@@ -22,6 +22,8 @@ from index.sweep_kinds import Built, faiss_kinds, svs_kinds
 TIMED_S = 0.2
 """How long each point is timed, at each batch size."""
 BATCH_SIZE = 16
+_RECALL_ENOUGH = 0.999
+"""More effort of the same kind is not measured."""
 
 Vectors = npt.NDArray[np.float32]
 
@@ -73,6 +75,8 @@ def sweep(
                 built.set_effort(effort)
                 recall = recall_at_k(built.searcher, vectors, queries, exact_scores)
                 yield _point(built, effort, recall, queries, config.recall_k)
+                if recall >= _RECALL_ENOUGH:
+                    break
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:

@@ -16,17 +16,18 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from index.build import build_searcher, set_search_effort, training_sample
 from index.config import IndexConfig, IndexKind, choose_list_count
+from index.exact import ExactSearcher
 from index.faiss_searcher import FaissSearcher
 from index.int8_lists import Int8ListsSearcher
 from index.searcher import Searcher
 from index.storage import index_file_name, save_searcher
 from index.svs_searcher import SvsMissing, SvsSearcher, lvq_works
 
-TRAINING_ROWS_MAX = 262_144
 NSG_ITEMS_MAX = 50_000
 """NSG begins with the exact neighbours of every item, n² inner products: for a million most of an hour."""
-_PROBES = (4, 8, 12, 16, 24, 32, 64, 128)
+_PROBES = (4, 8, 12, 16, 24, 32, 64, 128, 256, 512)
 _WIDTHS = (64, 128, 200, 256, 512)
 """efSearch of HNSW, search_L of NSG, the search window of SVS."""
 _REFINE_FACTORS = (2, 4, 8)
@@ -46,6 +47,14 @@ print((anonymous_kb() - before) / 1024)
 """
 """In a process of its own: this one would find room in what it has freed."""
 _ROOT = Path(__file__).parents[1]
+
+_SERVED = {
+    "IVF,int8": IndexKind.IVF_INT8,
+    "IVF,SQ8": IndexKind.IVF_SQ8,
+    "IVF,Flat": IndexKind.IVF_FLAT,
+    "HNSW,SQ8": IndexKind.HNSW_SQ8,
+    "HNSW,Flat": IndexKind.HNSW_FLAT,
+}
 
 Vectors = npt.NDArray[np.float32]
 Say = Callable[[str], None]
@@ -67,34 +76,22 @@ class Built:
 
 
 def faiss_kinds(vectors: Vectors, config: IndexConfig, say: Say, wanted: Wanted) -> Iterator[Built]:
-    """What FAISS builds, and the lists that it builds for ours."""
-    for name, kind in (
-        ("IVF,int8", IndexKind.IVF_INT8),
-        ("IVF,SQ8", IndexKind.IVF_SQ8),
-        ("IVF,Flat", IndexKind.IVF_FLAT),
-    ):
+    """What is served, built as a rebuild builds it, and what FAISS has besides."""
+    for name, kind in _SERVED.items():
         if wanted(name):
-            yield _inverted_lists(name, kind, vectors, config, say)
+            yield _served(name, kind, vectors, config, say)
     if wanted("PQ fast-scan"):
         yield from _fast_scan(vectors, config, say)
-    links = config.link_count
-    for name, kind in (("HNSW,SQ8", IndexKind.HNSW_SQ8), ("HNSW,Flat", IndexKind.HNSW_FLAT)):
-        if wanted(name):
-            index, build_s = _build(f"HNSW{links},{name[5:]}", vectors, config, say)
-            searcher = FaissSearcher(index)
-            set_effort = partial(setattr, index.hnsw, "efSearch")
-            yield Built(name, searcher, _WIDTHS, set_effort, kind, None, _private_mb(searcher), build_s)
     if wanted("NSG"):
         if len(vectors) > NSG_ITEMS_MAX:
             say(f"NSG left out: it begins with the exact neighbours of every item; {NSG_ITEMS_MAX:,} items at most")
             return
-        index, build_s = _build(f"NSG{links},Flat", vectors, config, say)
+        index, build_s = _build(f"NSG{config.link_count},Flat", vectors, vectors, say)
         searcher = FaissSearcher(index)
-        set_effort = partial(setattr, index.nsg, "search_L")
-        widths = [
-            width for width in _WIDTHS if width <= len(vectors)
-        ]  # for more than there are FAISS searches for ever
-        yield Built("NSG", searcher, widths, set_effort, None, None, _private_mb(searcher), build_s)
+        widths = [width for width in _WIDTHS if width <= len(vectors)]  # for more FAISS would search for ever
+        yield Built(
+            "NSG", searcher, widths, partial(setattr, index.nsg, "search_L"), None, None, _private_mb(searcher), build_s
+        )
 
 
 def svs_kinds(vectors: Vectors, config: IndexConfig, say: Say, wanted: Wanted) -> Iterator[Built]:
@@ -117,26 +114,24 @@ def svs_kinds(vectors: Vectors, config: IndexConfig, say: Say, wanted: Wanted) -
     yield Built(name, searcher, _WIDTHS, searcher.set_window, None, None, private_mb, build_s)
 
 
-def _inverted_lists(name: str, kind: IndexKind, vectors: Vectors, config: IndexConfig, say: Say) -> Built:
-    lists = choose_list_count(config, kind, len(vectors))
-    codes = "Flat" if kind is IndexKind.IVF_FLAT else "SQ8"
-    index, build_s = _build(f"IVF{lists},{codes}", vectors, config, say)
-    probes = [probe for probe in _PROBES if probe <= lists]
-    if kind is not IndexKind.IVF_INT8:
-        searcher = FaissSearcher(index)
-        set_effort = partial(setattr, index, "nprobe")
-        return Built(name, searcher, probes, set_effort, kind, lists, _private_mb(searcher), build_s)
+def _served(name: str, kind: IndexKind, vectors: Vectors, config: IndexConfig, say: Say) -> Built:
+    say(f"building {name}")
     started = time.perf_counter()
-    ours = Int8ListsSearcher.from_faiss(index, vectors)
-    build_s += time.perf_counter() - started
-    return Built(name, ours, probes, partial(setattr, ours, "probe_count"), kind, lists, _private_mb(ours), build_s)
+    once = config.model_copy(update={"kind": kind, "probe_count": 1, "search_effort": 1})  # the sweep sets the effort
+    searcher, report = build_searcher(vectors, once, vectors[:1])
+    build_s = time.perf_counter() - started
+    assert not isinstance(searcher, ExactSearcher)
+    efforts = _WIDTHS if report.list_count is None else [probe for probe in _PROBES if probe <= report.list_count]
+    set_effort = partial(set_search_effort, searcher, kind)
+    return Built(name, searcher, efforts, set_effort, kind, report.list_count, _private_mb(searcher), build_s)
 
 
 def _fast_scan(vectors: Vectors, config: IndexConfig, say: Say) -> Iterator[Built]:
     """Codes of four bits for two dimensions rank roughly: many times k are taken, and sorted by their vectors."""
     lists = choose_list_count(config, IndexKind.IVF_SQ8, len(vectors))
     probes = [probe for probe in _PROBES if probe <= lists]
-    index, build_s = _build(f"IVF{lists},PQ{vectors.shape[1] // 2}x4fs,Refine(SQ8)", vectors, config, say)
+    sample = training_sample(vectors, config, lists)
+    index, build_s = _build(f"IVF{lists},PQ{vectors.shape[1] // 2}x4fs,Refine(SQ8)", vectors, sample, say)
     searcher = FaissSearcher(index)
     private_mb = _private_mb(searcher)
     for factor in _REFINE_FACTORS:
@@ -149,15 +144,11 @@ def _fast_scan(vectors: Vectors, config: IndexConfig, say: Say) -> Iterator[Buil
         yield Built(name, searcher, probes, set_effort, None, lists, private_mb, build_s)
 
 
-def _build(factory: str, vectors: Vectors, config: IndexConfig, say: Say) -> tuple[Any, float]:
+def _build(factory: str, vectors: Vectors, sample: Vectors, say: Say) -> tuple[Any, float]:
     say(f"building {factory}")
     started = time.perf_counter()
     index: Any = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-    if hasattr(index, "hnsw"):
-        index.hnsw.efConstruction = config.construction_effort
-    if not index.is_trained:
-        rows = np.random.default_rng(config.seed).permutation(len(vectors))[:TRAINING_ROWS_MAX]
-        index.train(vectors[np.sort(rows)])
+    index.train(sample)
     index.add(vectors)
     return index, time.perf_counter() - started
 

@@ -49,7 +49,7 @@ def test_only_what_is_asked_for_is_built(monkeypatch: pytest.MonkeyPatch) -> Non
     said: list[str] = []
     points = list(sweep(vectors, vectors[:16], IndexConfig(recall_k=20, list_count=4), said.append, ["ivf,int8", "ns"]))
     assert {found.name for found in points} == {"exact", "IVF,int8", "NSG"}
-    assert said == ["building IVF4,SQ8", "building NSG24,Flat"]
+    assert said == ["building IVF,int8", "building NSG24,Flat"]
     assert {found.list_count for found in points if found.name == "IVF,int8"} == {4}
 
 
