@@ -14,6 +14,16 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from server.config_live import (
+    CatalogueConfig,
+    Durability,
+    EventKind,
+    EventsConfig,
+    LogConfig,
+    StateConfig,
+    StoreConfig,
+    StoreMode,
+)
 from server.config_process import (
     AdminConfig,
     Front,
@@ -38,19 +48,27 @@ from server.config_requests import (
 __all__ = [
     "AdminConfig",
     "BatchingConfig",
+    "CatalogueConfig",
     "ConfigError",
     "ContextItems",
+    "Durability",
+    "EventKind",
+    "EventsConfig",
     "Front",
     "GenerationsConfig",
     "LifecycleConfig",
     "LimitsConfig",
     "ListenConfig",
+    "LogConfig",
     "LogLevel",
     "LogsConfig",
     "MetricsConfig",
     "PlacementConfig",
     "PlacementRepeatPolicy",
     "ServerConfig",
+    "StateConfig",
+    "StoreConfig",
+    "StoreMode",
     "TimeConfig",
     "WorkersConfig",
     "read_config",
@@ -82,6 +100,11 @@ class ServerConfig(BaseSettings):
     lifecycle: LifecycleConfig = LifecycleConfig()
     workers: WorkersConfig = WorkersConfig()
     logs: LogsConfig = LogsConfig()
+    store: StoreConfig = StoreConfig()
+    log: LogConfig = LogConfig()
+    state: StateConfig = StateConfig()
+    events: EventsConfig = EventsConfig()
+    catalogue: CatalogueConfig = CatalogueConfig()
     placements: dict[str, PlacementConfig] = Field(default_factory=default_placements)
 
     @classmethod

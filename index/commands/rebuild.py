@@ -22,6 +22,7 @@ from index.build import BuildReport, IndexBuildError, build_searcher
 from index.commands.location import KeyOption, errors_in_one_line, fail, find_key
 from index.config import IndexConfig
 from index.generation import GenerationWriter, set_current
+from index.generation.positions import POSITIONS_FILE, LivePositions
 from index.item_ids import ItemIds
 from index.searcher import SearchError
 from index.storage import index_file_name, save_searcher
@@ -70,9 +71,14 @@ class Published:
 
 
 def publish(
-    shop: ShopConfig, dataset: Dataset, model: TrainedModel, key: bytes | None, say: Callable[[str], None]
+    shop: ShopConfig,
+    dataset: Dataset,
+    model: TrainedModel,
+    key: bytes | None,
+    say: Callable[[str], None],
+    positions: LivePositions | None = None,
 ) -> Published:
-    """Builds and publishes; CURRENT stays as it is.
+    """Builds and publishes; CURRENT stays as it is. `positions`: what of the store's streams the dataset holds.
 
     Raises ConfigError, DatasetError, SearchError, IndexBuildError, GenerationUnfit, GoldenMismatch, GenerationError,
     OSError.
@@ -108,6 +114,8 @@ def publish(
         item_ids = dataset.items["item_id"].gather(order).to_list()
         writer.add_bytes(ITEM_IDS_FILE, ItemIds.from_ids(item_ids).to_bytes())
         writer.add_bytes(USER_IDS_FILE, ItemIds.from_ids(dataset.users["user_id"].to_list()).to_bytes())
+        live = positions or LivePositions(files_until_s=until_s)
+        writer.add_bytes(POSITIONS_FILE, live.model_dump_json().encode())
         dataset.items[order].write_parquet(writer.path(CATALOGUE_FILE))
         save_searcher(searcher, writer.path(index_file_name(searcher)))
         golden_path = writer.path(GOLDEN_FILE)

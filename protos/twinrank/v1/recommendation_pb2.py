@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from twinrank.v1 import filter_pb2 as twinrank_dot_v1_dot_filter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n twinrank/v1/recommendation.proto\x12\x0btwinrank.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\\\n\x0bRecentEvent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xeb\x03\n\x10RecommendRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tplacement\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x12\n\nvisitor_id\x18\x04 \x01(\t\x12\x12\n\nsession_id\x18\x05 \x01(\t\x12/\n\rrecent_events\x18\x06 \x03(\x0b\x32\x18.twinrank.v1.RecentEvent\x12\x18\n\x10\x63ontext_item_ids\x18\x07 \x03(\t\x12;\n\x07\x63ontext\x18\x08 \x03(\x0b\x32*.twinrank.v1.RecommendRequest.ContextEntry\x12\x30\n\x0crequest_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\n \x01(\r\x12\x18\n\x10\x65xclude_item_ids\x18\x0b \x03(\t\x12\x30\n\rrepeat_policy\x18\x0c \x01(\x0e\x32\x19.twinrank.v1.RepeatPolicy\x12.\n\x0cread_options\x18\r \x01(\x0b\x32\x18.twinrank.v1.ReadOptions\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"/\n\x0bReadOptions\x12\x0f\n\x07\x65xplain\x18\x01 \x01(\x08\x12\x0f\n\x07timings\x18\x02 \x01(\x08\"\xce\x02\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x0e\n\x06scores\x18\x03 \x03(\x02\x12-\n\x07sources\x18\x04 \x03(\x0e\x32\x1c.twinrank.v1.CandidateSource\x12\x19\n\x11\x61ttribution_token\x18\x05 \x01(\t\x12\x15\n\rgeneration_id\x18\x06 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x07 \x01(\x08\x12\x34\n\x0f\x64\x65graded_reason\x18\x08 \x01(\x0e\x32\x1b.twinrank.v1.DegradedReason\x12*\n\x07timings\x18\t \x01(\x0b\x32\x19.twinrank.v1.StageTimings\x12.\n\x0c\x65xplanations\x18\n \x03(\x0b\x32\x18.twinrank.v1.Explanation\"\x83\x01\n\x0cStageTimings\x12\x10\n\x08queue_us\x18\x01 \x01(\r\x12\x10\n\x08state_us\x18\x02 \x01(\r\x12\x15\n\ruser_tower_us\x18\x03 \x01(\r\x12\x13\n\x0bretrieve_us\x18\x04 \x01(\r\x12\x0f\n\x07rank_us\x18\x05 \x01(\r\x12\x12\n\nbatch_size\x18\x06 \x01(\r\"\x81\x01\n\x0b\x45xplanation\x12-\n\x07sources\x18\x01 \x03(\x0e\x32\x1c.twinrank.v1.CandidateSource\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\x12\x14\n\x0ctimes_bought\x18\x03 \x01(\x02\x12\x19\n\x11\x64\x61ys_since_bought\x18\x04 \x01(\x02\"H\n\x15\x42\x61tchRecommendRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.twinrank.v1.RecommendRequest\"K\n\x16\x42\x61tchRecommendResponse\x12\x31\n\tresponses\x18\x01 \x03(\x0b\x32\x1e.twinrank.v1.RecommendResponse\"H\n\x16StreamRecommendRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.twinrank.v1.RecommendRequest\"t\n\x17StreamRecommendResponse\x12\x30\n\x08response\x18\x01 \x01(\x0b\x32\x1e.twinrank.v1.RecommendResponse\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x18.twinrank.v1.StreamError\"`\n\x0bStreamError\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x66ields\x18\x05 \x03(\t\"\xd2\x02\n\x0cScoreRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tplacement\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x12\n\nvisitor_id\x18\x04 \x01(\t\x12/\n\rrecent_events\x18\x05 \x03(\x0b\x32\x18.twinrank.v1.RecentEvent\x12\x18\n\x10\x63ontext_item_ids\x18\x06 \x03(\t\x12\x37\n\x07\x63ontext\x18\x07 \x03(\x0b\x32&.twinrank.v1.ScoreRequest.ContextEntry\x12\x30\n\x0crequest_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08item_ids\x18\t \x03(\t\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\rScoreResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\r\n\x05known\x18\x03 \x03(\x08\x12\x15\n\rgeneration_id\x18\x04 \x01(\t\"g\n\x13SimilarItemsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x18\n\x10\x65xclude_item_ids\x18\x04 \x03(\t\"c\n\x14SimilarItemsResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x0e\n\x06scores\x18\x03 \x03(\x02\x12\x15\n\rgeneration_id\x18\x04 \x01(\t*h\n\x0cRepeatPolicy\x12\x1d\n\x19REPEAT_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13REPEAT_POLICY_ALLOW\x10\x01\x12 \n\x1cREPEAT_POLICY_EXCLUDE_BOUGHT\x10\x02*\xaf\x01\n\x0f\x43\x61ndidateSource\x12 \n\x1c\x43\x41NDIDATE_SOURCE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43\x41NDIDATE_SOURCE_TWO_TOWER\x10\x01\x12\x1e\n\x1a\x43\x41NDIDATE_SOURCE_BUY_AGAIN\x10\x02\x12\x1c\n\x18\x43\x41NDIDATE_SOURCE_POPULAR\x10\x03\x12\x1c\n\x18\x43\x41NDIDATE_SOURCE_SIMILAR\x10\x04*P\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45GRADED_REASON_SHORTFALL\x10\x01\x32\xb5\x03\n\x15RecommendationService\x12J\n\tRecommend\x12\x1d.twinrank.v1.RecommendRequest\x1a\x1e.twinrank.v1.RecommendResponse\x12Y\n\x0e\x42\x61tchRecommend\x12\".twinrank.v1.BatchRecommendRequest\x1a#.twinrank.v1.BatchRecommendResponse\x12`\n\x0fStreamRecommend\x12#.twinrank.v1.StreamRecommendRequest\x1a$.twinrank.v1.StreamRecommendResponse(\x01\x30\x01\x12>\n\x05Score\x12\x19.twinrank.v1.ScoreRequest\x1a\x1a.twinrank.v1.ScoreResponse\x12S\n\x0cSimilarItems\x12 .twinrank.v1.SimilarItemsRequest\x1a!.twinrank.v1.SimilarItemsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n twinrank/v1/recommendation.proto\x12\x0btwinrank.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18twinrank/v1/filter.proto\"\\\n\x0bRecentEvent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa8\x04\n\x10RecommendRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tplacement\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x12\n\nvisitor_id\x18\x04 \x01(\t\x12\x12\n\nsession_id\x18\x05 \x01(\t\x12/\n\rrecent_events\x18\x06 \x03(\x0b\x32\x18.twinrank.v1.RecentEvent\x12\x18\n\x10\x63ontext_item_ids\x18\x07 \x03(\t\x12;\n\x07\x63ontext\x18\x08 \x03(\x0b\x32*.twinrank.v1.RecommendRequest.ContextEntry\x12\x30\n\x0crequest_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\n \x01(\r\x12\x18\n\x10\x65xclude_item_ids\x18\x0b \x03(\t\x12\x30\n\rrepeat_policy\x18\x0c \x01(\x0e\x32\x19.twinrank.v1.RepeatPolicy\x12.\n\x0cread_options\x18\r \x01(\x0b\x32\x18.twinrank.v1.ReadOptions\x12\x16\n\x0eposition_token\x18\x0e \x01(\t\x12#\n\x06\x66ilter\x18\x0f \x01(\x0b\x32\x13.twinrank.v1.Filter\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"/\n\x0bReadOptions\x12\x0f\n\x07\x65xplain\x18\x01 \x01(\x08\x12\x0f\n\x07timings\x18\x02 \x01(\x08\"\xce\x02\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x0e\n\x06scores\x18\x03 \x03(\x02\x12-\n\x07sources\x18\x04 \x03(\x0e\x32\x1c.twinrank.v1.CandidateSource\x12\x19\n\x11\x61ttribution_token\x18\x05 \x01(\t\x12\x15\n\rgeneration_id\x18\x06 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x07 \x01(\x08\x12\x34\n\x0f\x64\x65graded_reason\x18\x08 \x01(\x0e\x32\x1b.twinrank.v1.DegradedReason\x12*\n\x07timings\x18\t \x01(\x0b\x32\x19.twinrank.v1.StageTimings\x12.\n\x0c\x65xplanations\x18\n \x03(\x0b\x32\x18.twinrank.v1.Explanation\"\x83\x01\n\x0cStageTimings\x12\x10\n\x08queue_us\x18\x01 \x01(\r\x12\x10\n\x08state_us\x18\x02 \x01(\r\x12\x15\n\ruser_tower_us\x18\x03 \x01(\r\x12\x13\n\x0bretrieve_us\x18\x04 \x01(\r\x12\x0f\n\x07rank_us\x18\x05 \x01(\r\x12\x12\n\nbatch_size\x18\x06 \x01(\r\"\x81\x01\n\x0b\x45xplanation\x12-\n\x07sources\x18\x01 \x03(\x0e\x32\x1c.twinrank.v1.CandidateSource\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\x12\x14\n\x0ctimes_bought\x18\x03 \x01(\x02\x12\x19\n\x11\x64\x61ys_since_bought\x18\x04 \x01(\x02\"H\n\x15\x42\x61tchRecommendRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.twinrank.v1.RecommendRequest\"K\n\x16\x42\x61tchRecommendResponse\x12\x31\n\tresponses\x18\x01 \x03(\x0b\x32\x1e.twinrank.v1.RecommendResponse\"H\n\x16StreamRecommendRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.twinrank.v1.RecommendRequest\"t\n\x17StreamRecommendResponse\x12\x30\n\x08response\x18\x01 \x01(\x0b\x32\x1e.twinrank.v1.RecommendResponse\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x18.twinrank.v1.StreamError\"`\n\x0bStreamError\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x66ields\x18\x05 \x03(\t\"\xea\x02\n\x0cScoreRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tplacement\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x12\n\nvisitor_id\x18\x04 \x01(\t\x12/\n\rrecent_events\x18\x05 \x03(\x0b\x32\x18.twinrank.v1.RecentEvent\x12\x18\n\x10\x63ontext_item_ids\x18\x06 \x03(\t\x12\x37\n\x07\x63ontext\x18\x07 \x03(\x0b\x32&.twinrank.v1.ScoreRequest.ContextEntry\x12\x30\n\x0crequest_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08item_ids\x18\t \x03(\t\x12\x16\n\x0eposition_token\x18\n \x01(\t\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\rScoreResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\r\n\x05known\x18\x03 \x03(\x08\x12\x15\n\rgeneration_id\x18\x04 \x01(\t\"\x8c\x01\n\x13SimilarItemsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x18\n\x10\x65xclude_item_ids\x18\x04 \x03(\t\x12#\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x13.twinrank.v1.Filter\"c\n\x14SimilarItemsResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x0e\n\x06scores\x18\x03 \x03(\x02\x12\x15\n\rgeneration_id\x18\x04 \x01(\t*h\n\x0cRepeatPolicy\x12\x1d\n\x19REPEAT_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13REPEAT_POLICY_ALLOW\x10\x01\x12 \n\x1cREPEAT_POLICY_EXCLUDE_BOUGHT\x10\x02*\xaf\x01\n\x0f\x43\x61ndidateSource\x12 \n\x1c\x43\x41NDIDATE_SOURCE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43\x41NDIDATE_SOURCE_TWO_TOWER\x10\x01\x12\x1e\n\x1a\x43\x41NDIDATE_SOURCE_BUY_AGAIN\x10\x02\x12\x1c\n\x18\x43\x41NDIDATE_SOURCE_POPULAR\x10\x03\x12\x1c\n\x18\x43\x41NDIDATE_SOURCE_SIMILAR\x10\x04*\x9c\x01\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45GRADED_REASON_SHORTFALL\x10\x01\x12%\n!DEGRADED_REASON_STATE_UNAVAILABLE\x10\x02\x12#\n\x1f\x44\x45GRADED_REASON_BEHIND_POSITION\x10\x03\x32\xb5\x03\n\x15RecommendationService\x12J\n\tRecommend\x12\x1d.twinrank.v1.RecommendRequest\x1a\x1e.twinrank.v1.RecommendResponse\x12Y\n\x0e\x42\x61tchRecommend\x12\".twinrank.v1.BatchRecommendRequest\x1a#.twinrank.v1.BatchRecommendResponse\x12`\n\x0fStreamRecommend\x12#.twinrank.v1.StreamRecommendRequest\x1a$.twinrank.v1.StreamRecommendResponse(\x01\x30\x01\x12>\n\x05Score\x12\x19.twinrank.v1.ScoreRequest\x1a\x1a.twinrank.v1.ScoreResponse\x12S\n\x0cSimilarItems\x12 .twinrank.v1.SimilarItemsRequest\x1a!.twinrank.v1.SimilarItemsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,46 +37,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDREQUEST_CONTEXTENTRY']._serialized_options = b'8\001'
   _globals['_SCOREREQUEST_CONTEXTENTRY']._loaded_options = None
   _globals['_SCOREREQUEST_CONTEXTENTRY']._serialized_options = b'8\001'
-  _globals['_REPEATPOLICY']._serialized_start=2401
-  _globals['_REPEATPOLICY']._serialized_end=2505
-  _globals['_CANDIDATESOURCE']._serialized_start=2508
-  _globals['_CANDIDATESOURCE']._serialized_end=2683
-  _globals['_DEGRADEDREASON']._serialized_start=2685
-  _globals['_DEGRADEDREASON']._serialized_end=2765
-  _globals['_RECENTEVENT']._serialized_start=82
-  _globals['_RECENTEVENT']._serialized_end=174
-  _globals['_RECOMMENDREQUEST']._serialized_start=177
-  _globals['_RECOMMENDREQUEST']._serialized_end=668
-  _globals['_RECOMMENDREQUEST_CONTEXTENTRY']._serialized_start=622
-  _globals['_RECOMMENDREQUEST_CONTEXTENTRY']._serialized_end=668
-  _globals['_READOPTIONS']._serialized_start=670
-  _globals['_READOPTIONS']._serialized_end=717
-  _globals['_RECOMMENDRESPONSE']._serialized_start=720
-  _globals['_RECOMMENDRESPONSE']._serialized_end=1054
-  _globals['_STAGETIMINGS']._serialized_start=1057
-  _globals['_STAGETIMINGS']._serialized_end=1188
-  _globals['_EXPLANATION']._serialized_start=1191
-  _globals['_EXPLANATION']._serialized_end=1320
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=1322
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=1394
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=1396
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=1471
-  _globals['_STREAMRECOMMENDREQUEST']._serialized_start=1473
-  _globals['_STREAMRECOMMENDREQUEST']._serialized_end=1545
-  _globals['_STREAMRECOMMENDRESPONSE']._serialized_start=1547
-  _globals['_STREAMRECOMMENDRESPONSE']._serialized_end=1663
-  _globals['_STREAMERROR']._serialized_start=1665
-  _globals['_STREAMERROR']._serialized_end=1761
-  _globals['_SCOREREQUEST']._serialized_start=1764
-  _globals['_SCOREREQUEST']._serialized_end=2102
-  _globals['_SCOREREQUEST_CONTEXTENTRY']._serialized_start=622
-  _globals['_SCOREREQUEST_CONTEXTENTRY']._serialized_end=668
-  _globals['_SCORERESPONSE']._serialized_start=2104
-  _globals['_SCORERESPONSE']._serialized_end=2193
-  _globals['_SIMILARITEMSREQUEST']._serialized_start=2195
-  _globals['_SIMILARITEMSREQUEST']._serialized_end=2298
-  _globals['_SIMILARITEMSRESPONSE']._serialized_start=2300
-  _globals['_SIMILARITEMSRESPONSE']._serialized_end=2399
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=2768
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=3205
+  _globals['_REPEATPOLICY']._serialized_start=2550
+  _globals['_REPEATPOLICY']._serialized_end=2654
+  _globals['_CANDIDATESOURCE']._serialized_start=2657
+  _globals['_CANDIDATESOURCE']._serialized_end=2832
+  _globals['_DEGRADEDREASON']._serialized_start=2835
+  _globals['_DEGRADEDREASON']._serialized_end=2991
+  _globals['_RECENTEVENT']._serialized_start=108
+  _globals['_RECENTEVENT']._serialized_end=200
+  _globals['_RECOMMENDREQUEST']._serialized_start=203
+  _globals['_RECOMMENDREQUEST']._serialized_end=755
+  _globals['_RECOMMENDREQUEST_CONTEXTENTRY']._serialized_start=709
+  _globals['_RECOMMENDREQUEST_CONTEXTENTRY']._serialized_end=755
+  _globals['_READOPTIONS']._serialized_start=757
+  _globals['_READOPTIONS']._serialized_end=804
+  _globals['_RECOMMENDRESPONSE']._serialized_start=807
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1141
+  _globals['_STAGETIMINGS']._serialized_start=1144
+  _globals['_STAGETIMINGS']._serialized_end=1275
+  _globals['_EXPLANATION']._serialized_start=1278
+  _globals['_EXPLANATION']._serialized_end=1407
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=1409
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=1481
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=1483
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=1558
+  _globals['_STREAMRECOMMENDREQUEST']._serialized_start=1560
+  _globals['_STREAMRECOMMENDREQUEST']._serialized_end=1632
+  _globals['_STREAMRECOMMENDRESPONSE']._serialized_start=1634
+  _globals['_STREAMRECOMMENDRESPONSE']._serialized_end=1750
+  _globals['_STREAMERROR']._serialized_start=1752
+  _globals['_STREAMERROR']._serialized_end=1848
+  _globals['_SCOREREQUEST']._serialized_start=1851
+  _globals['_SCOREREQUEST']._serialized_end=2213
+  _globals['_SCOREREQUEST_CONTEXTENTRY']._serialized_start=709
+  _globals['_SCOREREQUEST_CONTEXTENTRY']._serialized_end=755
+  _globals['_SCORERESPONSE']._serialized_start=2215
+  _globals['_SCORERESPONSE']._serialized_end=2304
+  _globals['_SIMILARITEMSREQUEST']._serialized_start=2307
+  _globals['_SIMILARITEMSREQUEST']._serialized_end=2447
+  _globals['_SIMILARITEMSRESPONSE']._serialized_start=2449
+  _globals['_SIMILARITEMSRESPONSE']._serialized_end=2548
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=2994
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=3431
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from twinrank.v1 import filter_pb2 as _filter_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -28,6 +29,8 @@ class DegradedReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DEGRADED_REASON_UNSPECIFIED: _ClassVar[DegradedReason]
     DEGRADED_REASON_SHORTFALL: _ClassVar[DegradedReason]
+    DEGRADED_REASON_STATE_UNAVAILABLE: _ClassVar[DegradedReason]
+    DEGRADED_REASON_BEHIND_POSITION: _ClassVar[DegradedReason]
 REPEAT_POLICY_UNSPECIFIED: RepeatPolicy
 REPEAT_POLICY_ALLOW: RepeatPolicy
 REPEAT_POLICY_EXCLUDE_BOUGHT: RepeatPolicy
@@ -38,6 +41,8 @@ CANDIDATE_SOURCE_POPULAR: CandidateSource
 CANDIDATE_SOURCE_SIMILAR: CandidateSource
 DEGRADED_REASON_UNSPECIFIED: DegradedReason
 DEGRADED_REASON_SHORTFALL: DegradedReason
+DEGRADED_REASON_STATE_UNAVAILABLE: DegradedReason
+DEGRADED_REASON_BEHIND_POSITION: DegradedReason
 
 class RecentEvent(_message.Message):
     __slots__ = ("item_id", "event_type", "time")
@@ -50,7 +55,7 @@ class RecentEvent(_message.Message):
     def __init__(self, item_id: _Optional[str] = ..., event_type: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("request_id", "placement", "user_id", "visitor_id", "session_id", "recent_events", "context_item_ids", "context", "request_time", "page_size", "exclude_item_ids", "repeat_policy", "read_options")
+    __slots__ = ("request_id", "placement", "user_id", "visitor_id", "session_id", "recent_events", "context_item_ids", "context", "request_time", "page_size", "exclude_item_ids", "repeat_policy", "read_options", "position_token", "filter")
     class ContextEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +76,8 @@ class RecommendRequest(_message.Message):
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     REPEAT_POLICY_FIELD_NUMBER: _ClassVar[int]
     READ_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     placement: str
     user_id: str
@@ -84,7 +91,9 @@ class RecommendRequest(_message.Message):
     exclude_item_ids: _containers.RepeatedScalarFieldContainer[str]
     repeat_policy: RepeatPolicy
     read_options: ReadOptions
-    def __init__(self, request_id: _Optional[str] = ..., placement: _Optional[str] = ..., user_id: _Optional[str] = ..., visitor_id: _Optional[str] = ..., session_id: _Optional[str] = ..., recent_events: _Optional[_Iterable[_Union[RecentEvent, _Mapping]]] = ..., context_item_ids: _Optional[_Iterable[str]] = ..., context: _Optional[_Mapping[str, str]] = ..., request_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., repeat_policy: _Optional[_Union[RepeatPolicy, str]] = ..., read_options: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+    position_token: str
+    filter: _filter_pb2.Filter
+    def __init__(self, request_id: _Optional[str] = ..., placement: _Optional[str] = ..., user_id: _Optional[str] = ..., visitor_id: _Optional[str] = ..., session_id: _Optional[str] = ..., recent_events: _Optional[_Iterable[_Union[RecentEvent, _Mapping]]] = ..., context_item_ids: _Optional[_Iterable[str]] = ..., context: _Optional[_Mapping[str, str]] = ..., request_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., repeat_policy: _Optional[_Union[RepeatPolicy, str]] = ..., read_options: _Optional[_Union[ReadOptions, _Mapping]] = ..., position_token: _Optional[str] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ...) -> None: ...
 
 class ReadOptions(_message.Message):
     __slots__ = ("explain", "timings")
@@ -187,7 +196,7 @@ class StreamError(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., code: _Optional[int] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., fields: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("request_id", "placement", "user_id", "visitor_id", "recent_events", "context_item_ids", "context", "request_time", "item_ids")
+    __slots__ = ("request_id", "placement", "user_id", "visitor_id", "recent_events", "context_item_ids", "context", "request_time", "item_ids", "position_token")
     class ContextEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -204,6 +213,7 @@ class ScoreRequest(_message.Message):
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_TIME_FIELD_NUMBER: _ClassVar[int]
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     placement: str
     user_id: str
@@ -213,7 +223,8 @@ class ScoreRequest(_message.Message):
     context: _containers.ScalarMap[str, str]
     request_time: _timestamp_pb2.Timestamp
     item_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, request_id: _Optional[str] = ..., placement: _Optional[str] = ..., user_id: _Optional[str] = ..., visitor_id: _Optional[str] = ..., recent_events: _Optional[_Iterable[_Union[RecentEvent, _Mapping]]] = ..., context_item_ids: _Optional[_Iterable[str]] = ..., context: _Optional[_Mapping[str, str]] = ..., request_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., item_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    position_token: str
+    def __init__(self, request_id: _Optional[str] = ..., placement: _Optional[str] = ..., user_id: _Optional[str] = ..., visitor_id: _Optional[str] = ..., recent_events: _Optional[_Iterable[_Union[RecentEvent, _Mapping]]] = ..., context_item_ids: _Optional[_Iterable[str]] = ..., context: _Optional[_Mapping[str, str]] = ..., request_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., item_ids: _Optional[_Iterable[str]] = ..., position_token: _Optional[str] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
     __slots__ = ("request_id", "scores", "known", "generation_id")
@@ -228,16 +239,18 @@ class ScoreResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., scores: _Optional[_Iterable[float]] = ..., known: _Optional[_Iterable[bool]] = ..., generation_id: _Optional[str] = ...) -> None: ...
 
 class SimilarItemsRequest(_message.Message):
-    __slots__ = ("request_id", "item_id", "page_size", "exclude_item_ids")
+    __slots__ = ("request_id", "item_id", "page_size", "exclude_item_ids", "filter")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     item_id: str
     page_size: int
     exclude_item_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, request_id: _Optional[str] = ..., item_id: _Optional[str] = ..., page_size: _Optional[int] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    filter: _filter_pb2.Filter
+    def __init__(self, request_id: _Optional[str] = ..., item_id: _Optional[str] = ..., page_size: _Optional[int] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ...) -> None: ...
 
 class SimilarItemsResponse(_message.Message):
     __slots__ = ("request_id", "item_ids", "scores", "generation_id")
