@@ -1,6 +1,6 @@
 """The packed state: one value a shopper, written by `append.lua` in the store and read here, many at once.
 
-    header   32 bytes: version u16, ids u16, deeds u16, signals u16, last_ms f64, purged_ms f64, zeros u64; little endian
+    header   32 bytes, little endian: version, ids, deeds, signals u16, last_ms, purged_ms f64, zeros u64
     ids      u64 each: XXH3 of the client's event id, oldest first
     deeds    Record each, oldest arrival first: purchases, ratings, changes of the cart
     signals  Record each: views, clicks
