@@ -35,8 +35,8 @@ class StoreConfig(Section):
     )
     url: SecretStr | None = Field(
         None,
-        description="`valkey://[:password@]host:port/db` or `unix:///path`, for mode `external`. One primary; a cluster "
-        "is refused. Secret, since it may hold a password.",
+        description="`valkey://[:password@]host:port/db` or `unix:///path`, for mode `external`. One primary: a "
+        "cluster is refused. Secret, since it may hold a password.",
     )
     directory: Path | None = Field(
         None, description="Where the embedded store keeps its files. Default: `store` beside the generations root."
