@@ -1,1 +1,1 @@
-"""Incremental learning: new events joined to a dataset, a model learned on from its weights, judged before it is used."""
+"""Incremental learning: new events joined to a dataset, a model learned on from its weights and judged before use."""

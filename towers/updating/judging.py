@@ -73,7 +73,9 @@ def answer(
     recommender, settings = asked.recommender, asked.model.settings
     for begin in range(0, len(questions), USERS_PER_BATCH):
         chosen = slice(begin, begin + USERS_PER_BATCH)
-        shoppers = shoppers_of(data, asked.model, questions.user_row[chosen], questions.asked_at_s[chosen], histories_until_s)
+        shoppers = shoppers_of(
+            data, asked.model, questions.user_row[chosen], questions.asked_at_s[chosen], histories_until_s
+        )
         embedded = recommender.embed(shoppers)
         nothing = Exclusions.of(np.zeros(0, np.int64), np.zeros(0, np.int64), len(shoppers))
         candidates = recommender.retrieve(embedded, settings.candidates, nothing)

@@ -116,7 +116,9 @@ def _calibrate_to_horizon(
     vectors = item_vectors(data, model)
     embedder = UserEmbedder(model.user_tower, vectors, model.settings.features.sequence_events_max)
     try:
-        cut = build_cut(data, model.settings, embedder, ranker, table_at(data, model, vectors, cut_s), retrievers, cut_s)
+        cut = build_cut(
+            data, model.settings, embedder, ranker, table_at(data, model, vectors, cut_s), retrievers, cut_s
+        )
     except LogTooShortError:
         ranker.calibration.copy_(before)
         return

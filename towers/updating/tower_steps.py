@@ -65,7 +65,9 @@ def tune_towers(
     new, old = visits.between(new_begin_s, end_s), visits.between(0, new_begin_s)
     towers = Towers(data, settings)
     towers.item, towers.user = copy.deepcopy(model.item_tower), copy.deepcopy(model.user_tower)
-    steps = min(recipe.tower_steps, math.ceil(recipe.tower_passes * len(new) / settings.towers.batch_size / recipe.new_share))
+    steps = min(
+        recipe.tower_steps, math.ceil(recipe.tower_passes * len(new) / settings.towers.batch_size / recipe.new_share)
+    )
     if steps == 0 or len(new) == 0:
         return towers.item.eval(), towers.user.eval(), 0
     task = MixedTowerTask(
