@@ -48,10 +48,12 @@ class Server:
     def __init__(
         self, config: ServerConfig, load: Loader, *, fallback_id: str = "", store: StoreAddress | None = None
     ) -> None:
-        """`fallback_id`: the generation to start with when the current one is refused; empty: none. `store`: where
-        the store answers; None: nothing is remembered.
+        """`fallback_id`: the generation to start with when the current one is refused; empty: none.
+
+        `store`: where it is, or will be soon; None: nothing is remembered, and events are refused.
         """
         self._config = config
+        self.store = store
         self._fallback_id = fallback_id
         self._loop = asyncio.get_running_loop()
         self._started_at_s = time.time()
@@ -170,7 +172,7 @@ class Server:
             draining=lambda: self._draining,
         )
         adapter = CallAdapter(self.metrics, self._request_log, ADMIN_DEADLINE_S)
-        self._admin, self.admin_port = await start_admin(self._config, self.follower, facts, adapter)
+        self._admin, self.admin_port = await start_admin(self._config, self.follower, facts, adapter, self.store)
 
     def _swap(self, engine: Engine) -> None:
         """Called on the follower's thread."""
