@@ -31,6 +31,7 @@ from server.logs import RequestLog, configure_logs
 from server.metrics import Gauges, Metrics, MetricsListener
 from server.service import RecommendationService
 from server.store.address import StoreAddress
+from server.store.keeper import StoreKeeper
 from server.streaming import StreamService
 
 LAST_BYTES_S = 0.05
@@ -197,19 +198,30 @@ def _event_writer(config: ServerConfig, store: StoreAddress) -> EventWriter:
 
 
 def run(config: ServerConfig, load: Loader) -> int:
-    """Serves until a signal; returns the exit status."""
+    """Serves until a signal; returns the exit status.
+
+    Raises:
+        ConfigError: the store that is configured cannot be one.
+    """
     configure_logs(config.logs)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve_until_signal(config, load))
+    keeper = StoreKeeper(config)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(_serve_until_signal(config, load, keeper))
+    finally:
+        keeper.stop()
 
 
-async def _serve_until_signal(config: ServerConfig, load: Loader) -> int:
+async def _serve_until_signal(config: ServerConfig, load: Loader, keeper: StoreKeeper) -> int:
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    server = Server(config, load)
+    server = Server(config, load, store=keeper.address)
+    server.metrics.registry.register(keeper)
+    keeper.start()
     try:
+        await asyncio.to_thread(keeper.refuse_unfit)
         await server.start()
         log_listening(config, server.port, server.admin_port, server.metrics_port, server.follower.status.serving_id)
         received = await signals.get()

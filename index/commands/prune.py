@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from server.events.purge_list import Purge, holds, read_purges
 from server.store.address import StoreAddress
 from server.store.connection import connect
 from server.store.errors import StoreError, translated
+from server.store.keeper import default_directory
 from server.store.layout import StoreDirectory
 
 TIMEOUT_S = 30.0
@@ -63,7 +64,7 @@ def prune(
 
 
 def _purges(address: StoreAddress) -> list[Purge]:
-    connection = connect(address, timeout_s=TIMEOUT_S)
+    connection: Any = connect(address, timeout_s=TIMEOUT_S)
     try:
         with translated():
             return read_purges(connection)
@@ -92,4 +93,4 @@ def _store_of(config: ServerConfig) -> StoreAddress:
         fail("the server's configuration has no store: store.mode is 'off'; say --store URL")
     if config.store.url is not None:
         return StoreAddress(config.store.url.get_secret_value())
-    return StoreDirectory(config.store.directory or config.generations.root.parent / "store").address
+    return StoreDirectory(default_directory(config)).address

@@ -107,7 +107,7 @@ class PurgeService:
     def _purge(self, user_id: str, visitor_id: str) -> PurgeReceipt:
         if self._store is None:
             raise StoreIsOff
-        connection = connect(self._store, timeout_s=self._timeout_s)
+        connection: Any = connect(self._store, timeout_s=self._timeout_s)
         try:
             with translated():
                 receipt = purge(connection, self._root, user_id, visitor_id)
