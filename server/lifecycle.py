@@ -31,6 +31,7 @@ from server.logs import RequestLog, configure_logs
 from server.metrics import Gauges, Metrics, MetricsListener
 from server.service import RecommendationService
 from server.store.address import StoreAddress
+from server.store.keeper import StoreKeeper
 from server.streaming import StreamService
 
 LAST_BYTES_S = 0.05
@@ -48,10 +49,12 @@ class Server:
     def __init__(
         self, config: ServerConfig, load: Loader, *, fallback_id: str = "", store: StoreAddress | None = None
     ) -> None:
-        """`fallback_id`: the generation to start with when the current one is refused; empty: none. `store`: where
-        the store answers; None: nothing is remembered.
+        """`fallback_id`: the generation to start with when the current one is refused; empty: none.
+
+        `store`: where it is, or will be soon; None: nothing is remembered, and events are refused.
         """
         self._config = config
+        self.store = store
         self._fallback_id = fallback_id
         self._loop = asyncio.get_running_loop()
         self._started_at_s = time.time()
@@ -170,7 +173,7 @@ class Server:
             draining=lambda: self._draining,
         )
         adapter = CallAdapter(self.metrics, self._request_log, ADMIN_DEADLINE_S)
-        self._admin, self.admin_port = await start_admin(self._config, self.follower, facts, adapter)
+        self._admin, self.admin_port = await start_admin(self._config, self.follower, facts, adapter, self.store)
 
     def _swap(self, engine: Engine) -> None:
         """Called on the follower's thread."""
@@ -195,19 +198,30 @@ def _event_writer(config: ServerConfig, store: StoreAddress) -> EventWriter:
 
 
 def run(config: ServerConfig, load: Loader) -> int:
-    """Serves until a signal; returns the exit status."""
+    """Serves until a signal; returns the exit status.
+
+    Raises:
+        ConfigError: the store that is configured cannot be one.
+    """
     configure_logs(config.logs)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve_until_signal(config, load))
+    keeper = StoreKeeper(config)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(_serve_until_signal(config, load, keeper))
+    finally:
+        keeper.stop()
 
 
-async def _serve_until_signal(config: ServerConfig, load: Loader) -> int:
+async def _serve_until_signal(config: ServerConfig, load: Loader, keeper: StoreKeeper) -> int:
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    server = Server(config, load)
+    server = Server(config, load, store=keeper.address)
+    server.metrics.registry.register(keeper)
+    keeper.start()
     try:
+        await asyncio.to_thread(keeper.refuse_unfit)
         await server.start()
         log_listening(config, server.port, server.admin_port, server.metrics_port, server.follower.status.serving_id)
         received = await signals.get()

@@ -13,14 +13,20 @@ local function parts(state)
   return ids, string.sub(state, at, at + RECORD * n_deeds - 1), string.sub(state, at + RECORD * n_deeds), last, purged
 end
 
-local function pieces(text, size, seen, into)
-  for at = 1, #text, size do
-    local piece = string.sub(text, at, at + size - 1)
-    if not seen[piece] then
-      seen[piece] = true
-      into[#into + 1] = piece
-    end
+local function pieces(text, size)
+  local list = {}
+  for at = 1, #text, size do list[#list + 1] = string.sub(text, at, at + size - 1) end
+  return list
+end
+
+-- What is in `theirs` and not in `mine`; equal pieces count as often as they occur.
+local function beyond(mine, theirs)
+  local have, rest = {}, {}
+  for _, piece in ipairs(mine) do have[piece] = (have[piece] or 0) + 1 end
+  for _, piece in ipairs(theirs) do
+    if (have[piece] or 0) > 0 then have[piece] = have[piece] - 1 else rest[#rest + 1] = piece end
   end
+  return rest
 end
 
 local function newest(list, count_max)
@@ -29,12 +35,10 @@ local function newest(list, count_max)
 end
 
 local function records(mine, theirs, count_max)
-  local list = {}
-  local seen = {}
-  pieces(mine, RECORD, seen, list)
-  pieces(theirs, RECORD, seen, list)
+  local list = pieces(mine, RECORD)
+  for _, record in ipairs(beyond(list, pieces(theirs, RECORD))) do list[#list + 1] = record end
   local order = {}
-  for i, record in ipairs(list) do order[i] = {struct.unpack('<d', record), i, record} end
+  for i, record in ipairs(list) do order[i] = {(struct.unpack('<d', record)), i, record} end
   table.sort(order, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
   for i, entry in ipairs(order) do list[i] = entry[3] end
   return newest(list, count_max)
@@ -44,15 +48,9 @@ local ids, deeds, signals, last, purged = '', '', '', 0, 0
 local state = redis.call('GET', KEYS[1])
 if state then ids, deeds, signals, last, purged = parts(state) end
 local their_ids, their_deeds, their_signals, their_last = parts(ARGV[5])
-local seen, id_list = {}, {}
-pieces(their_ids, 8, seen, id_list)
-local own = {}
-for at = 1, #ids, 8 do own[string.sub(ids, at, at + 7)] = true end
-local all = {}
-for _, id in ipairs(id_list) do
-  if not own[id] then all[#all + 1] = id end
-end
-pieces(ids, 8, {}, all) -- the user's own last: they are the newest
+local own_ids = pieces(ids, 8)
+local all = beyond(own_ids, pieces(their_ids, 8))
+for _, id in ipairs(own_ids) do all[#all + 1] = id end -- the user's own last: they are the newest
 local n_ids, n_deeds, n_signals
 ids, n_ids = newest(all, ARGV[1])
 deeds, n_deeds = records(deeds, their_deeds, ARGV[2])

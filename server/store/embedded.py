@@ -70,6 +70,13 @@ class EmbeddedStore:
         self.failure = ""
         """Why it is not up, when that is known."""
         self.disk_full = False
+        self.memory_bytes = 0
+        self.log_bytes = 0
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it answers."""
+        return self.state is StoreState.UP
 
     @property
     def address(self) -> StoreAddress:
@@ -243,7 +250,7 @@ class EmbeddedStore:
 
     def _mind_the_disk(self) -> None:
         with translated():
-            self._client().ping()
+            self.memory_bytes = int(self._client().info("memory")["used_memory"])
             if self._process is None:
                 return
             free_bytes = shutil.disk_usage(self.directory.path).free
