@@ -10,13 +10,14 @@ import polars as pl
 
 from server.events.domain import LoggedEvent
 from server.events.log import read_log
+from server.events.purge_list import read_purges
 from server.store.address import StoreAddress
 from server.store.connection import connect
 from server.store.errors import translated
 from towers.updating.archive import EVENT_SCHEMA
 from towers.updating.joining import Attributes
 
-PURGED_KEY, ITEMS_KEY = "tr:purged", "tr:items"
+ITEMS_KEY = "tr:items"
 ITEMS_PER_ANSWER = 1_000
 
 
@@ -43,10 +44,9 @@ class StoreLog:
         return pl.DataFrame(rows, schema=dict(EVENT_SCHEMA), orient="row")
 
     def purged(self) -> dict[str, float]:
-        """When each person (`u:<user>`, `v:<visitor>`) was purged; for ever, where the store does not say."""
+        """When each person (`u:<user>`, `v:<visitor>`) was purged, milliseconds of the store's clock."""
         with translated():
-            found = self._client.hgetall(PURGED_KEY)
-        return {person.decode(): _purged_ms(value) for person, value in found.items()}
+            return {purge.person: purge.purged_ms for purge in read_purges(self._client)}
 
     def items(self, item_ids: Sequence[str]) -> Mapping[str, Attributes]:
         """The attributes of those of the items that the live catalogue has, deleted ones left out."""
@@ -60,13 +60,6 @@ class StoreLog:
                 if not parts.get("deleted"):
                     found[item_id] = parts.get("attributes", {})
         return found
-
-
-def _purged_ms(value: bytes) -> float:
-    try:
-        return float(json.loads(value)["purged_ms"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
 
 
 def _row(event: LoggedEvent) -> tuple[Any, ...]:

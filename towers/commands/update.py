@@ -8,7 +8,6 @@ SIGTERM or SIGINT, which end it with 0 at any moment: whatever it writes is whol
 from __future__ import annotations
 
 import fcntl
-import math
 import signal
 import sys
 import threading
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     from towers.updating.recipe import Recipe
 
 STATUS_REFUSED = 3
+PURGE_MS_MAX = 60_000
+"""How long a purge may take from its moment to its entry in the list; what is younger may be missing there."""
 
 
 class UpdateError(DataError, RuntimeError):
@@ -143,7 +144,7 @@ class Update:
             cut_ms, purged, log = self._read(store, positions)
         with self._stage("join"):
             joined = self._join(generation, positions, store, log, purged)
-        newly_purged = any(positions.purges_until_ms < purged_ms < math.inf for purged_ms in purged.values())
+        newly_purged = any(purged_ms > positions.purges_until_ms for purged_ms in purged.values())
         self._report(joined)
         if joined.new == 0 and not newly_purged:
             return "nothing new"
@@ -154,9 +155,8 @@ class Update:
         self.say(verdict.reason)
         if verdict.outcome == "refused":
             return "refused"
-        moved = positions.model_copy(
-            update={"log_until_ms": cut_ms, "purges_until_ms": max(cut_ms, positions.purges_until_ms)}
-        )
+        purges_until_ms = max(cut_ms - PURGE_MS_MAX, positions.purges_until_ms)
+        moved = positions.model_copy(update={"log_until_ms": cut_ms, "purges_until_ms": purges_until_ms})
         with self._stage("publish"):
             self._publish(generation.id, joined.dataset, verdict, moved, as_of_s)
         return verdict.outcome

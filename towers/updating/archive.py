@@ -100,7 +100,7 @@ class EventArchive:
         for stale in self._directory.glob(".tmp-*"):
             stale.unlink(missing_ok=True)
         beside = self._directory / f".tmp-{secrets.token_hex(8)}"
-        events.select(EVENT_SCHEMA).write_parquet(beside)
+        events.select(list(EVENT_SCHEMA)).write_parquet(beside)
         _sync(beside)
         os.replace(beside, self._directory / f"events-{after_ms}-{until_ms}.parquet")
         _sync(self._directory)
