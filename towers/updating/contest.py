@@ -87,7 +87,7 @@ def hold_contest(
         figures |= {"tower_steps": learned.tower_steps, "ranker_steps": learned.ranker_steps}
     else:
         say(f"weights stay: fewer than {recipe.questions_min} questions since they learned")
-    return _decide(scores, models, figures, recipe)
+    return decide(scores, models, figures, recipe)
 
 
 def _newest_slice(
@@ -119,9 +119,10 @@ def _judge(
     return ndcg(answer(source.as_read_by(model), asked, questions), questions)
 
 
-def _decide(
+def decide(
     scores: dict[str, MetricArray], models: dict[str, TrainedModel], figures: dict[str, Any], recipe: Recipe
 ) -> Verdict:
+    """The verdict over paired scores (Q,) of `current`, `new data` and, where weights learned, `learned`."""
     means = {name: float(values.mean()) for name, values in scores.items()}
     figures = figures | {"ndcg@20": {name: round(mean, 5) for name, mean in means.items()}}
     for name in ("new data", "learned"):

@@ -119,9 +119,7 @@ def _calibrate_to_horizon(
     cut_s = end_s - model.settings.ranker.horizon_days * DAY_S
     embedder = UserEmbedder(model.user_tower, tables.vectors, model.settings.features.sequence_events_max)
     try:
-        cut = build_cut(
-            data, model.settings, embedder, ranker, tables.at(cut_s), retrievers, cut_s
-        )
+        cut = build_cut(data, model.settings, embedder, ranker, tables.at(cut_s), retrievers, cut_s)
     except LogTooShortError:
         ranker.calibration.copy_(before)
         return
