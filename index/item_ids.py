@@ -180,6 +180,16 @@ class ItemIds:
                 found[at] = self._row_after_collision(encoded[at], hashes[at], int(positions[at]) + 1)
         return found
 
+    def rows_of_hashes(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
+        """The row of the item whose id has each hash, shape (n,), int32; -1 where none has.
+
+        Ids themselves are not compared: of 1,000,000 items two share a hash once in 40 million catalogues.
+        """
+        if len(self) == 0 or len(hashes) == 0:
+            return np.full(len(hashes), -1, np.int32)
+        nearest = np.minimum(np.searchsorted(self._hashes, hashes), len(self) - 1)
+        return np.where(self._hashes[nearest] == hashes, self._hash_rows[nearest], np.int32(-1))
+
     def ids(self, rows: npt.NDArray[np.integer[Any]] | Sequence[int]) -> list[str]:
         """The id of each row. Raises ItemRowUnknown for a row outside [0, n), -1 included."""
         wanted = np.asarray(rows, np.int64)
