@@ -27,6 +27,10 @@ from server.health import Health
 from server.logs import RequestLog, configure_logs
 from server.metrics import Gauges, Metrics, MetricsListener
 from server.service import RecommendationService
+from server.state.reader import StateReader
+from server.state.stateful_engine import StatefulEngine
+from server.store.address import StoreAddress
+from server.store.connection import connect
 from server.streaming import StreamService
 
 LAST_BYTES_S = 0.05
@@ -41,8 +45,15 @@ _LOGGER = structlog.stdlib.get_logger("twinrank.server")
 class Server:
     """One server process on the running event loop. The ports are known after `start`."""
 
-    def __init__(self, config: ServerConfig, load: Loader, *, fallback_id: str = "") -> None:
-        """`fallback_id`: the generation to start with when the current one is refused; empty: none."""
+    def __init__(
+        self, config: ServerConfig, load: Loader, *, fallback_id: str = "", store: StoreAddress | None = None
+    ) -> None:
+        """`fallback_id`: the generation to start with when the current one is refused; empty: none. `store`: None
+        where nothing is remembered."""
+        self.store = store
+        self._states = None
+        if store is not None:
+            self._states = StateReader(connect(store, timeout_s=config.store.read_timeout_ms / 1000))
         self._config = config
         self._fallback_id = fallback_id
         self._loop = asyncio.get_running_loop()
@@ -157,7 +168,7 @@ class Server:
 
     def _swap(self, engine: Engine) -> None:
         """Called on the follower's thread."""
-        self.batcher.swap(engine)
+        self.batcher.swap(engine if self._states is None else StatefulEngine(engine, self._states))
         self._loop.call_soon_threadsafe(self._health.set_serving)
 
     def _attach_gauges(self) -> None:

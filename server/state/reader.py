@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
+import numpy as np
 import structlog
 from valkey import Valkey
 
-from server.domain import Query, StateGap
+from server.domain import Query
 from server.state.packed import StateInvalid, unpack
 from server.state.recent import ShopperStates, state_keys, states_of
 from server.store.errors import StoreError, translated
@@ -36,21 +38,18 @@ class StateReader:
         if not keys:
             return ShopperStates.nothing(len(queries))
         if self._clock() < self._silent_until_s:
-            return self._unavailable(queries)
+            return ShopperStates.nothing(len(queries), named=np.diff(first) > 0)
         try:
             with translated():
-                values = self._connection.mget(keys)
+                values = cast("list[bytes | None]", self._connection.mget(keys))
             packed = unpack(values)
         except (StoreError, StateInvalid) as error:
             self._note_failure(error)
-            return self._unavailable(queries)
+            return ShopperStates.nothing(len(queries), named=np.diff(first) > 0)
         if self._failing:
             self._failing = False
             _LOGGER.info("recent states can be read again")
         return states_of(queries, first, packed)
-
-    def _unavailable(self, queries: Sequence[Query]) -> ShopperStates:
-        return ShopperStates.nothing(len(queries), StateGap.UNAVAILABLE)
 
     def _note_failure(self, error: Exception) -> None:
         self.failure_count += 1

@@ -32,13 +32,13 @@ class ShopperStates:
         return len(self.purged_ms)
 
     @classmethod
-    def nothing(cls, query_count: int, gap: StateGap = StateGap.NONE) -> ShopperStates:
-        """No events for anybody."""
+    def nothing(cls, query_count: int, named: NDArray[np.bool_] | None = None) -> ShopperStates:
+        """No events for anybody; `named` (B,) are those whose state could not be had."""
         return cls(
             np.zeros(query_count + 1, np.int64),
             np.zeros(0, RECORD_DTYPE),
             np.zeros(query_count),
-            np.full(query_count, gap, np.uint8),
+            np.zeros(query_count, np.uint8) if named is None else named * np.uint8(StateGap.UNAVAILABLE),
         )
 
     def take(self, places: Sequence[int]) -> ShopperStates:
