@@ -31,6 +31,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from index.hashed_rows import rows_of_hashes
+
 ItemId = NewType("ItemId", str)
 """The shop's own string for an item."""
 ItemRow = NewType("ItemRow", int)
@@ -185,10 +187,7 @@ class ItemIds:
 
         Ids themselves are not compared: of 1,000,000 items two share a hash once in 40 million catalogues.
         """
-        if len(self) == 0 or len(hashes) == 0:
-            return np.full(len(hashes), -1, np.int32)
-        nearest = np.minimum(np.searchsorted(self._hashes, hashes), len(self) - 1)
-        return np.where(self._hashes[nearest] == hashes, self._hash_rows[nearest], np.int32(-1))
+        return rows_of_hashes(self._hashes, self._hash_rows, hashes)
 
     def ids(self, rows: npt.NDArray[np.integer[Any]] | Sequence[int]) -> list[str]:
         """The id of each row. Raises ItemRowUnknown for a row outside [0, n), -1 included."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from index.generation.positions import LivePositions
 from server.state.packed import type_hash
 from server.state.recent import ShopperStates
+from towers.compiled import kernel
 from towers.features.histories import ExtraBatch, ExtraEvents
 
 ADD, REMOVE, PURCHASE = "add_to_cart", "remove_from_cart", "purchase"
@@ -32,7 +33,7 @@ class StateResolver:
 
     Attributes:
         item_ids: its items. positions: what it knows already.
-        type_hashes: (T,) ascending. type_codes: (T,) their codes. target_codes: which of the codes are the goal.
+        type_hashes, type_codes, type_targets: (T,) of each event type its hash, its code, and whether it is the goal.
         unknown_code: stands for a type that the model never saw; such an event is a signal and no goal.
     """
 
@@ -40,7 +41,7 @@ class StateResolver:
     positions: LivePositions
     type_hashes: NDArray[np.uint32]
     type_codes: NDArray[np.uint8]
-    target_codes: frozenset[int]
+    type_targets: NDArray[np.bool_]
     unknown_code: int
 
     @classmethod
@@ -48,10 +49,9 @@ class StateResolver:
         cls, item_ids: HashedIds, positions: LivePositions, event_types: Sequence[str], target_codes: Sequence[int]
     ) -> StateResolver:
         """For a generation whose event types are numbered in this order."""
-        by_hash: Mapping[int, int] = {type_hash(name): code for code, name in enumerate(event_types)}
-        hashes = np.array(sorted(by_hash), np.uint32)
-        codes = np.array([by_hash[value] for value in hashes.tolist()], np.uint8)
-        return cls(item_ids, positions, hashes, codes, frozenset(target_codes), target_codes[0])
+        codes = np.arange(len(event_types), dtype=np.uint8)
+        hashes = np.array([type_hash(name) for name in event_types], np.uint32)
+        return cls(item_ids, positions, hashes, codes, np.isin(codes, list(target_codes)), target_codes[0])
 
     def hides_history(self, states: ShopperStates) -> NDArray[np.bool_]:
         """(B,) whether the generation's own knowledge of the person must not be used: it is older than their purge."""
@@ -65,22 +65,22 @@ class StateResolver:
         found = states.events
         if len(found) == 0:
             return None
-        counts = np.diff(states.offsets)
-        now_s = np.repeat(as_of_s, counts)
-        time_s = found["time_s"].astype(np.int64)
-        rows = self.item_ids.rows_of_hashes(found["item_hash"])
-        new = (rows >= 0) & (found["position_ms"] > self.positions.log_until_ms)
-        new &= (time_s >= self.positions.files_until_s) & (time_s <= now_s + int(clock_skew_s))
-        places = np.minimum(np.searchsorted(self.type_hashes, found["type_hash"]), len(self.type_hashes) - 1)
-        known = self.type_hashes[places] == found["type_hash"]
-        new &= known | (found["type_hash"] != _REMOVE_HASH)  # to a model that never saw one it would be an interest
-        codes = np.where(known, self.type_codes[places], self.unknown_code).astype(np.uint8)
-        is_target = known & np.isin(codes, list(self.target_codes))
-        kept = np.concatenate([[0], np.cumsum(new)])
-        return ExtraBatch(
-            kept[states.offsets],
-            ExtraEvents(rows[new], codes[new], np.minimum(time_s, now_s)[new], is_target[new]),
+        offsets, rows, codes, times, targets = _new_events(
+            states.offsets,
+            self.item_ids.rows_of_hashes(found["item_hash"]),
+            found["position_ms"],
+            found["time_s"],
+            found["type_hash"],
+            as_of_s,
+            int(clock_skew_s),
+            self.positions.log_until_ms,
+            self.positions.files_until_s,
+            self.type_hashes,
+            self.type_codes,
+            self.type_targets,
+            self.unknown_code,
         )
+        return ExtraBatch(offsets, ExtraEvents(rows, codes, times, targets))
 
     def carts(self, states: ShopperStates, as_of_s: NDArray[np.int64], days: float) -> list[NDArray[np.int32]]:
         """For each query the rows of what lies in the shopper's cart, put there within so many days."""
@@ -103,3 +103,47 @@ class StateResolver:
                 pieces[item] -= quantity
         rows = self.item_ids.rows_of_hashes(np.array(list(pieces), np.uint64))
         return rows[rows >= 0]
+
+
+@kernel
+def _new_events(
+    offsets: NDArray[np.int64],
+    rows: NDArray[np.int32],
+    position_ms: NDArray[np.float64],
+    time_s: NDArray[np.uint32],
+    kind: NDArray[np.uint32],
+    as_of_s: NDArray[np.int64],
+    clock_skew_s: int,
+    log_until_ms: int,
+    files_until_s: int,
+    type_hashes: NDArray[np.uint32],
+    type_codes: NDArray[np.uint8],
+    type_targets: NDArray[np.bool_],
+    unknown_code: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
+    """The columns of an ExtraBatch: of E events those of known items that are new and not of a time to come."""
+    new_offsets = np.zeros(len(offsets), np.int64)
+    new_rows, codes = np.empty(len(rows), np.int32), np.empty(len(rows), np.uint8)
+    times, targets = np.empty(len(rows), np.int64), np.empty(len(rows), np.bool_)
+    at = 0
+    for query in range(len(as_of_s)):
+        now_s = as_of_s[query]
+        for event in range(offsets[query], offsets[query + 1]):
+            happened_s = np.int64(time_s[event])
+            if rows[event] < 0 or position_ms[event] <= log_until_ms:
+                continue
+            if happened_s < files_until_s or happened_s > now_s + clock_skew_s:
+                continue
+            known = -1
+            for place in range(len(type_hashes)):
+                if type_hashes[place] == kind[event]:
+                    known = place
+            if known < 0 and kind[event] == _REMOVE_HASH:  # to a model that never saw one it would be an interest
+                continue
+            new_rows[at] = rows[event]
+            times[at] = min(happened_s, now_s)
+            codes[at] = type_codes[known] if known >= 0 else unknown_code
+            targets[at] = known >= 0 and type_targets[known]
+            at += 1
+        new_offsets[query + 1] = at
+    return new_offsets, new_rows[:at], codes[:at], times[:at], targets[:at]
