@@ -1,4 +1,4 @@
-"""Rows found by the 64-bit hash of their id, compiled: hashes are spread evenly, so that a guess lands beside the place.
+"""Rows found by the 64-bit hash of their id, compiled: hashes are spread evenly, so a guess lands beside the place.
 
 Interpolation search: of a million hashes the guess is a few hundred places off, which lie in a few cache lines;
 halving from the ends would touch as many lines as there are bits in the count.
