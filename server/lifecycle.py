@@ -31,6 +31,7 @@ from server.state.reader import StateReader
 from server.state.stateful_engine import StatefulEngine
 from server.store.address import StoreAddress
 from server.store.connection import connect
+from server.store.keeper import StoreKeeper
 from server.streaming import StreamService
 
 LAST_BYTES_S = 0.05
@@ -48,13 +49,15 @@ class Server:
     def __init__(
         self, config: ServerConfig, load: Loader, *, fallback_id: str = "", store: StoreAddress | None = None
     ) -> None:
-        """`fallback_id`: the generation to start with when the current one is refused; empty: none. `store`: None
-        where nothing is remembered."""
+        """`fallback_id`: the generation to start with when the current one is refused; empty: none.
+
+        `store`: where it is, or will be soon; None: nothing is remembered, and events are refused.
+        """
+        self._config = config
         self.store = store
         self._states = None
         if store is not None:
             self._states = StateReader(connect(store, timeout_s=config.store.read_timeout_ms / 1000))
-        self._config = config
         self._fallback_id = fallback_id
         self._loop = asyncio.get_running_loop()
         self._started_at_s = time.time()
@@ -184,19 +187,30 @@ class Server:
 
 
 def run(config: ServerConfig, load: Loader) -> int:
-    """Serves until a signal; returns the exit status."""
+    """Serves until a signal; returns the exit status.
+
+    Raises:
+        ConfigError: the store that is configured cannot be one.
+    """
     configure_logs(config.logs)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve_until_signal(config, load))
+    keeper = StoreKeeper(config)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(_serve_until_signal(config, load, keeper))
+    finally:
+        keeper.stop()
 
 
-async def _serve_until_signal(config: ServerConfig, load: Loader) -> int:
+async def _serve_until_signal(config: ServerConfig, load: Loader, keeper: StoreKeeper) -> int:
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    server = Server(config, load)
+    server = Server(config, load, store=keeper.address)
+    server.metrics.registry.register(keeper)
+    keeper.start()
     try:
+        await asyncio.to_thread(keeper.refuse_unfit)
         await server.start()
         log_listening(config, server.port, server.admin_port, server.metrics_port, server.follower.status.serving_id)
         received = await signals.get()
