@@ -67,10 +67,11 @@ class StateResolver:
             return None
         offsets, rows, codes, times, targets = _new_events(
             states.offsets,
-            self.item_ids.rows_of_hashes(found["item_hash"]),
-            found["position_ms"],
-            found["time_s"],
-            found["type_hash"],
+            # Columns of their own: machine code is made for one layout, the rehearsal's and every batch's.
+            self.item_ids.rows_of_hashes(found["item_hash"].copy()),
+            found["position_ms"].copy(),
+            found["time_s"].copy(),
+            found["type_hash"].copy(),
             as_of_s,
             int(clock_skew_s),
             self.positions.log_until_ms,
