@@ -100,7 +100,8 @@ def pool_process(
 ) -> Iterator[PoolProcess]:
     """All workers listen when this enters; everything has ended when it is left.
 
-    `store`: its mode. An embedded one outlives a killed supervisor, and has to be ended by the test that kills it.
+    `workers`: 0 for one process without a supervisor. `store`: its mode. An embedded one outlives a killed supervisor,
+    and has to be ended by the test that kills it.
     """
     config = directory / "pool.toml"
     config.write_text(
@@ -108,7 +109,14 @@ def pool_process(
         f'[generations]\nroot = "{root}"\npoll_interval_s = 0.1\n[lifecycle]\ndrain_s = {drain_s}\n'
         f'[store]\nmode = "{store}"\n'
     )
-    command = [sys.executable, "-m", "tests.server.fake_server", "--config", str(config), str(workers)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.server.fake_server",
+        "--config",
+        str(config),
+        *([str(workers)] if workers else []),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     running = PoolProcess(process)
     reader = threading.Thread(target=_read_log, args=(running,))
