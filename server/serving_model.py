@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from index.filters import AttributeTable
 from index.item_ids import ItemIds
 from index.searcher import Searcher
 from towers.features.vocabularies import Vocabulary
@@ -20,7 +21,8 @@ class ServingModel:
     Attributes:
         generation_id: its name. model: towers, ranker, encoders. snapshot: items and users.
         item_ids, user_ids: the shop's ids of the snapshot's rows.
-        recommender: the pure computation over all of it. searcher: nearest items, for SimilarItems.
+        recommender: the pure computation over all of it. searcher: nearest items, for SimilarItems and filters.
+        attributes: what filters ask of the items; None in a generation that was made before there were filters.
     """
 
     generation_id: str
@@ -30,6 +32,7 @@ class ServingModel:
     user_ids: ItemIds
     recommender: Recommender
     searcher: Searcher
+    attributes: AttributeTable | None = None
 
     @property
     def contexts(self) -> Mapping[str, Vocabulary]:

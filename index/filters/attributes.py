@@ -101,12 +101,11 @@ class AttributeTable:
         return cls(codes, vocabularies, numbers, texts, row_count + spare_count)
 
     @classmethod
-    def open(cls, directory: Path) -> AttributeTable:
-        """Map the table of a generation whose checksums have been verified. Raises AttributesInvalid, OSError."""
-        path = directory / VOCABULARIES_FILE
+    def open(cls, columns_path: Path, path: Path) -> AttributeTable:
+        """Map both files of a generation whose checksums have been verified. Raises AttributesInvalid, OSError."""
         try:
             facts = json.loads(path.read_bytes())
-            tensors = open_tensors(directory / ATTRIBUTES_FILE, private=True)
+            tensors = open_tensors(columns_path, private=True)
             columns = {kind: facts[kind] for kind in AttributeKind}
             table = cls(
                 {name: _typed(tensors[name], np.int32) for name in columns[AttributeKind.CATEGORICAL]},
@@ -122,17 +121,17 @@ class AttributeTable:
                 raise AttributesInvalid(f"{ATTRIBUTES_FILE}: {name!r} has codes that {VOCABULARIES_FILE} does not name")
         return table
 
-    def save(self, directory: Path) -> None:
+    def save(self, columns_path: Path, path: Path) -> None:
         """Write both files."""
         columns: dict[str, npt.NDArray[Any]] = {**self._codes, **self._numbers}
-        save_file(columns, directory / ATTRIBUTES_FILE)
+        save_file(columns, columns_path)
         facts = {
             "row_count": self._row_count,
             AttributeKind.CATEGORICAL: self._values,
             AttributeKind.NUMERIC: list(self._numbers),
             AttributeKind.TEXT: [name for name, kind in self._kinds.items() if kind is AttributeKind.TEXT],
         }
-        (directory / VOCABULARIES_FILE).write_text(json.dumps(facts, ensure_ascii=False))
+        path.write_text(json.dumps(facts, ensure_ascii=False))
 
     @property
     def row_count(self) -> int:

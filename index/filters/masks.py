@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index.filters.attributes import AttributeKind, AttributeTable, Value
-from index.filters.expressions import AllOf, AnyOf, Available, Equals, Expression, In, Not, Range, check
+from index.filters.expressions import AllOf, AnyOf, Available, Equals, Expression, In, Not, Range
 from index.filters.search import EXACT_COUNT_MAX
 
 MASKS_SIZE_BYTES_MAX = 64 * 2**20
@@ -75,13 +75,12 @@ class Masks:
         return self._table
 
     def of(self, expression: Expression) -> Mask:
-        """The mask of an expression. Raises FilterInvalid."""
+        """The mask of an expression that has been checked against the table's attributes."""
         with self._lock:
             mask = self._masks.get(expression)
             if mask is not None:
                 self._masks.move_to_end(expression)
                 return mask
-            check(expression, self._table.kinds)
             mask = Mask(evaluate(expression, self._table, self._retrievable, _EVERY))
             self._masks[expression] = mask
             room = max(1, self._size_bytes_max // max(1, mask.allowed.nbytes))

@@ -140,14 +140,15 @@ def test_plans_follow_the_share_that_is_allowed(
 def test_a_searcher_that_knows_no_filter_is_asked_for_more_and_then_left_alone() -> None:
     vectors, cluster = clustered_vectors()
 
+    asked: list[int] = []
+
     class Plain:
         item_count, dimension = ITEM_COUNT, vectors.shape[1]
-        asked: list[int] = []
 
         def search(
             self, queries: npt.NDArray[np.float32], k: int
         ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-            self.asked.append(k)
+            asked.append(k)
             return ExactSearcher(vectors).search(queries, k)
 
     queries = unit_vectors(3, seed=6)
