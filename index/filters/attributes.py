@@ -93,9 +93,10 @@ class AttributeTable:
         """From the items' values, row by row, and as many spare rows behind them, of unknown attributes."""
         codes, vocabularies = {}, {}
         for name, values in categorical.items():
-            found, inverse = np.unique(np.asarray([*values, UNKNOWN], dtype=np.str_), return_inverse=True)
-            vocabularies[name] = found.tolist()
-            codes[name] = np.concatenate([inverse[:-1], np.full(spare_count, inverse[-1])]).astype(np.int32)
+            vocabularies[name] = sorted({*values, UNKNOWN})
+            code_of = {value: code for code, value in enumerate(vocabularies[name])}
+            codes[name] = np.full(row_count + spare_count, code_of[UNKNOWN], np.int32)
+            codes[name][:row_count] = [code_of[value] for value in values]
         spare = np.full(spare_count, np.nan, np.float32)
         numbers = {name: np.concatenate([values.astype(np.float32), spare]) for name, values in numeric.items()}
         return cls(codes, vocabularies, numbers, texts, row_count + spare_count)
