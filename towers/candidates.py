@@ -119,14 +119,14 @@ def find_candidates(
         exclusions: what may not be shown.
         seeds: (B, S) rows of the context items, -1 pads; None when no request has any.
         allowed: what requests with a filter are confined to; None when no request has one. The two towers bring such a
-            request as many items as its answer wants, even where `settings` says fewer, so that it has all there are.
+            request as many items as its answer wants, even where `settings` leaves that to popular ones: few may fit.
     """
     excluded = (exclusions.offsets, exclusions.rows)
     retrievable = _read_only(items.retrievable)
     groups, barred = purchases.groups, _NO_BAR
     near_count = np.full(len(user_vectors), settings.two_tower, np.int64)
     if allowed is not None:
-        near_count = np.where(allowed.of_request >= 0, np.maximum(near_count, allowed.wanted), near_count)
+        near_count = _filling_pages(near_count, allowed, seeds, settings)
         barred = _barred(groups.request, groups.item_row, allowed)
     near = _nearest(user_vectors, settings.two_tower, retriever, exclusions, allowed, near_count)
     bought = _buy_again(
@@ -147,6 +147,15 @@ def _read_only(values: NDArray[np.generic]) -> NDArray[Any]:
     view = values.view()
     view.flags.writeable = False
     return view
+
+
+def _filling_pages(
+    near_count: Int64Array, allowed: Allowed, seeds: Int32Array | None, settings: CandidateSettings
+) -> Int64Array:
+    """(B,) `near_count`, or as many as a filtered answer wants where the items like its seeds are not to fill it."""
+    has_seed = (seeds >= 0).any(axis=1) if seeds is not None else np.zeros(len(near_count), np.bool_)
+    filled = has_seed & (allowed.wanted <= settings.similar)
+    return np.where((allowed.of_request >= 0) & ~filled, np.maximum(near_count, allowed.wanted), near_count)
 
 
 def _barred(request: Int64Array, item_row: Int32Array, allowed: Allowed) -> BoolArray:
