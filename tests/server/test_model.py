@@ -71,11 +71,14 @@ def load_with(files: dict[str, bytes], tmp_path: Path) -> Callable[[Mapping[str,
 
 def test_the_files_of_a_generation(files: dict[str, bytes], load_with: Any) -> None:
     assert sorted(files) == [
+        "attributes.json",
+        "attributes.safetensors",
         "catalogue.parquet",
         "golden.json",
         "index.safetensors",
         "items.ids",
         "items.safetensors",
+        "live.json",
         "model.json",
         "ranker.safetensors",
         "towers.safetensors",
