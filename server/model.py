@@ -18,6 +18,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import ValidationError
+
 from index.filters.attributes import ATTRIBUTES_FILE, VOCABULARIES_FILE, AttributeTable
 from index.generation.positions import POSITIONS_FILE, LivePositions
 from index.item_ids import ItemIds
@@ -89,7 +91,10 @@ def open_serving_model(generation: GenerationFiles, *, examined: bool = False) -
 def _positions(generation: GenerationFiles, snapshot: Snapshot) -> LivePositions:
     """As the generation says; one that does not say was built from files alone."""
     if POSITIONS_FILE in generation.names:
-        return LivePositions.model_validate_json(generation.path(POSITIONS_FILE).read_bytes())
+        try:
+            return LivePositions.model_validate_json(generation.path(POSITIONS_FILE).read_bytes())
+        except ValidationError as error:
+            raise ValueError(f"{POSITIONS_FILE} does not say how far the generation followed the store") from error
     return LivePositions(files_until_s=int(snapshot.histories.time_s.max(initial=-1)) + 1)
 
 
