@@ -71,7 +71,7 @@ def file_(
         from server.connect.files import FileSource
         from server.connect.offsets import OffsetFile
 
-        source = FileSource(files, OffsetFile(offsets))
+        source = FileSource(files, lambda: OffsetFile(offsets))
         for file in source.replaced:
             console.print(f"{file} is not the file that {offsets} knows: it is delivered from its start")
         return source

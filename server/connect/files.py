@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -42,14 +42,17 @@ class _Place:
 
 
 class FileSource:
-    """Reads files in the order given. Raises SourceUnusable for one that is missing or of another kind."""
+    """Reads files in the order given; `open_offsets` is called, and its file held, once the files are found good.
 
-    def __init__(self, files: Sequence[Path], offsets: OffsetFile) -> None:
+    Raises SourceUnusable for a file that is missing or of another kind, OffsetsInvalid.
+    """
+
+    def __init__(self, files: Sequence[Path], open_offsets: Callable[[], OffsetFile]) -> None:
         for file in files:
             if not file.is_file():
                 raise SourceUnusable(f"there is no file {file}")
             kind_of(file)
-        self._offsets = offsets
+        self._offsets = open_offsets()
         self._heads = {file: _head(file) for file in files}
         self.replaced = [file for file in files if self._was_replaced(file)]
         """Files whose committed offset is of another file of the same name: read from their start."""
@@ -91,7 +94,9 @@ class FileSource:
 
     def _was_replaced(self, file: Path) -> bool:
         offset = self._offsets.of(file)
-        return offset is not None and _head(file, offset.head_bytes)[1] != offset.head
+        if offset is None:
+            return False
+        return file.stat().st_size < offset.next_byte or _head(file, offset.head_bytes)[1] != offset.head
 
     def _all_rows(self, files: Sequence[Path]) -> Generator[tuple[Record, _Place], None, None]:
         for file in files:
@@ -161,7 +166,7 @@ def _csv_rows(begin: _Place) -> Iterator[tuple[Record, _Place]]:
     separator = kind_of(begin.file)
     with begin.file.open("rb") as file:
         header_lines = _Counted(file)
-        names = next(csv.reader(header_lines, delimiter=separator), [])
+        names = next(csv.reader(header_lines, delimiter=separator, strict=True), [])
         if not names or len(set(names)) != len(names):
             raise SourceUnusable(f"{begin.file}: its first line must name the columns, each once; it has {names}")
         names[0] = names[0].removeprefix("\ufeff")
@@ -169,7 +174,7 @@ def _csv_rows(begin: _Place) -> Iterator[tuple[Record, _Place]]:
         while True:
             file.seek(next_byte)
             lines = _Counted(file)
-            for row in _parsed(names, csv.reader(lines, delimiter=separator), lines):
+            for row in _parsed(names, csv.reader(lines, delimiter=separator, strict=True), lines):
                 raw, torn = lines.taken(), False
                 if isinstance(row, BadRow) and len(raw) > 1:
                     # A quote that is never closed swallows lines: only the first of them is bad.
@@ -250,4 +255,8 @@ def _last_of_each_file(rows: list[tuple[Record, _Place]]) -> list[tuple[Record, 
 def _head(file: Path, size_bytes: int = HEAD_BYTES) -> tuple[int, str]:
     with file.open("rb") as opened:
         data = opened.read(size_bytes)
-    return len(data), xxhash.xxh3_128_hexdigest(data)
+        digest = xxhash.xxh3_128(data)
+        if kind_of(file) == "parquet":  # is written once, and its end describes all of it
+            opened.seek(max(0, file.stat().st_size - HEAD_BYTES))
+            digest.update(opened.read())
+    return len(data), digest.hexdigest()

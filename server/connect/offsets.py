@@ -20,7 +20,7 @@ class FileOffset(BaseModel):
     """Where the delivery of one file stands: everything before it is acknowledged.
 
     `rows` rows are behind it, in a text file `next_byte` bytes; `head` is a hash of the file's first `head_bytes`
-    bytes, by which a file that was replaced under the same name is noticed.
+    bytes (of Parquet also of its last ones), by which a file that was replaced under the same name is noticed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
