@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 from twinrank_client.settings import Tls
 
 from server.connect.delivery import MESSAGES_IN_FLIGHT_MAX, Delivery
@@ -73,7 +74,7 @@ def file_(
 
         source = FileSource(files, lambda: OffsetFile(offsets))
         for file in source.replaced:
-            console.print(f"{file} is not the file that {offsets} knows: it is delivered from its start")
+            console.print(Text(f"{file} is not the file that {offsets} knows: it is delivered from its start"))
         return source
 
     _run("file", target, open_source, mapping, quarantine, strict, in_flight, None, tls_ca)
@@ -164,7 +165,7 @@ def _run(
             raise MappingInvalid(f"{mapping}: [constants]: {error.detail}") from error
         source = open_source(console)
     except ConnectError as error:
-        console.print(f"[red]{name}:[/red]", str(error), highlight=False)
+        console.print(Text(f"{name}: {error}", style="red"))
         raise typer.Exit(2) from error
     tls = Tls(root_certificates=tls_ca.read_bytes()) if tls_ca else None
     delivery = Delivery(target, messages_in_flight_max=in_flight, tls=tls)
@@ -186,9 +187,9 @@ def _run(
         delivery.close()
     print_summary(pump, console, time.monotonic() - started_s)
     if pump.tally.quarantined:
-        console.print(f"quarantined rows: {quarantine}", highlight=False)
+        console.print(Text(f"quarantined rows: {quarantine}"))
     if failure is not None:
-        console.print(f"[red]{name}:[/red]", str(failure), highlight=False)
+        console.print(Text(f"{name}: {failure}", style="red"))
         raise typer.Exit(1)
 
 

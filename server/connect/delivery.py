@@ -114,6 +114,7 @@ class Delivery:
             if tls is None
             else grpc.secure_channel(target, tls.credentials(), options=options)
         )
+        self._target = target
         # The generator writes the stub without types.
         self._stub = pb_grpc.EventServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._in_flight_max = messages_in_flight_max
@@ -141,6 +142,13 @@ class Delivery:
     def full(self) -> bool:
         """Whether as many messages are in flight as may be: `poll` until it is not."""
         return len(self._messages) >= self._in_flight_max
+
+    def until_connected(self, timeout_s: float) -> None:
+        """Waits for the server, where an absent one is a mistake. Raises ConnectionError."""
+        try:
+            grpc.channel_ready_future(self._channel).result(timeout_s)
+        except grpc.FutureTimeoutError as error:
+            raise ConnectionError(f"no server answers at {self._target} within {timeout_s:g} s") from error
 
     def send(self, events: Sequence[pb.Event], tag: Any) -> None:
         """Takes one message; `tag` comes back with its Delivered. A message without events is delivered in its turn."""

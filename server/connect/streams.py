@@ -130,7 +130,7 @@ class StreamSource:
         cursor, entries = answer[0], answer[1]
         self._claim_from = cursor.decode()
         if self._claim_from == "0-0":
-            self._claim_at_s = self._clock() + CLAIM_INTERVAL_S
+            self._claim_at_s = self._clock() + min(CLAIM_INTERVAL_S, self._claim_idle_ms / 1000)
         return [entry for entry in entries if entry[0] is not None]
 
     def _record(self, entry_id: bytes, fields: Any) -> Record:

@@ -23,6 +23,7 @@ class EventServer(pb_grpc.EventServiceServicer):
         self.messages: list[int] = []
         self.stream_count = 0
         self.refuse: Answer = lambda _: None
+        self.on_stream: Callable[[Any], None] = lambda _: None
         self.break_after: int | None = None
         self.gate = threading.Event()
         self.gate.set()
@@ -56,10 +57,11 @@ class EventServer(pb_grpc.EventServiceServicer):
         """The first event of this id."""
         return next(event for event in self.arrived if event.event_id == event_id)
 
-    def StreamEvents(  # noqa: N802
+    def StreamEvents(
         self, requests: Iterator[pb.StreamEventsRequest], context: Any
     ) -> Iterator[pb.StreamEventsResponse]:
         self.stream_count += 1
+        self.on_stream(context)
         for request in requests:
             if self.break_after is not None:
                 self.break_after -= 1

@@ -241,10 +241,11 @@ def test_a_file_that_cannot_be_read_is_named(run: Any, tmp_path: Path) -> None:
     ):
         status, output = run("file", "127.0.0.1:1", *arguments)
         assert (status, words in " ".join(output.split())) == (expected, True), output
+    twice = write_jsonl(tmp_path / "twice.csv", ["a,a", "1,2"])
+    source = FileSource([twice], lambda: OffsetFile(tmp_path / "offsets.json"))
     with pytest.raises(SourceUnusable, match="must name the columns"):
-        twice = tmp_path / "twice.csv"
-        twice.write_text("a,a\n1,2\n")
-        FileSource([twice], lambda: OffsetFile(tmp_path / "offsets.json")).read(1, 0)
+        source.read(1, 0)
+    source.close()
 
 
 def test_a_shopper_with_many_events_is_committed_before_ids_are_forgotten(
