@@ -13,6 +13,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from twinrank.v1 import events_pb2 as pb
+from twinrank_client import AsyncClient, Event
 
 from index.generation import set_current
 from server.config import Front
@@ -197,3 +198,20 @@ async def test_reflection_lists_the_service(running: Running) -> None:
     answers = [answer async for answer in reflection_stub(running.channel).ServerReflectionInfo(iter(requests))]
     names = {service.name for service in answers[0].list_services_response.service}
     assert "twinrank.v1.EventService" in names
+
+
+async def test_the_sdks_stream_outlives_a_server_that_is_replaced(
+    start_with: Start, store: StoreProcess, tmp_path: Path
+) -> None:
+    first = await start_with(store)
+    port = first.server.port
+    async with AsyncClient(f"127.0.0.1:{port}") as client, client.event_stream() as stream:
+        receipts = [await stream.send([Event(event_type="view", user_id="u", item_id="1")])]
+        await receipts[0]
+        await first.server.stop()
+        receipts += [await stream.send([Event(event_type="view", user_id="u", item_id="2")])]
+        config = make_config(tmp_path / "generations", listen={"port": port})
+        async with serve(config, store=store.address):
+            written = [await receipt for receipt in receipts]
+    assert [receipt.written_count for receipt in written] == [1, 1]
+    assert [logged.item_id for logged in read_log(store.client, 0, FOREVER_MS)] == ["1", "2"]
