@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
@@ -39,10 +40,36 @@ def copied_generations() -> Iterator[Path]:
         yield root
 
 
+@dataclass(frozen=True)
+class Admin:
+    """The operator's listener of a server under test."""
+
+    port: int
+    token: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """How the server is told."""
+        return {
+            "TWINRANK_ADMIN__ENABLED": "true",
+            "TWINRANK_ADMIN__PORT": str(self.port),
+            "TWINRANK_ADMIN__TOKEN": self.token,
+        }
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What its calls carry."""
+        return (("authorization", f"Bearer {self.token}"),)
+
+
 @contextmanager
-def serving(root: Path, name: str, front: str = "grpcio", workers: int = WORKERS) -> Iterator[ServerProcess]:
+def serving(
+    root: Path, name: str, front: str = "grpcio", workers: int = WORKERS, admin: Admin | None = None
+) -> Iterator[ServerProcess]:
     """A server that answers, on all cores."""
     command = twinrank(root, front, workers)
+    if admin is not None:
+        command = replace(command, environment={**command.environment, **admin.environment})
     with ServerProcess(command, log_path("freshness", name), pinned=False) as process:
         deadline_s = time.monotonic() + START_PATIENCE_S
         with grpc.insecure_channel(command.target) as channel:
