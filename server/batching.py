@@ -27,6 +27,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from index.filters.attributes import AttributeKind
 from server.domain import Answer, BatchTimings, Query
 from server.errors import DeadlinePassed, EngineFault, NoGeneration, QueueFull, ShuttingDown
+from server.state.recent import ShopperStates
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,8 +51,13 @@ class Engine(Protocol):
     def attributes(self) -> Mapping[str, AttributeKind] | None:
         """The items' attributes that filters may name; None where there are none to filter by."""
 
-    def answer(self, queries: Sequence[Query]) -> tuple[list[Answer], BatchTimings]:
-        """Answers any mix of queries, in their order. Called from one thread at a time."""
+    def answer(
+        self, queries: Sequence[Query], states: ShopperStates | None = None, /
+    ) -> tuple[list[Answer], BatchTimings]:
+        """Answers any mix of queries, in their order. Called from one thread at a time.
+
+        `states`: what the store knows of the queries' shoppers; the batcher hands in none (`server.state` does).
+        """
 
 
 class Answered(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from index.filters import AttributeTable
+from index.generation.positions import LivePositions
 from index.item_ids import ItemIds
 from index.searcher import Searcher
 from towers.features.vocabularies import Vocabulary
@@ -21,6 +22,7 @@ class ServingModel:
     Attributes:
         generation_id: its name. model: towers, ranker, encoders. snapshot: items and users.
         item_ids, user_ids: the shop's ids of the snapshot's rows.
+        positions: what of the events and changes outside it is in it already.
         recommender: the pure computation over all of it. searcher: nearest items, for SimilarItems and filters.
         attributes: what filters ask of the items; None in a generation that was made before there were filters.
     """
@@ -30,6 +32,7 @@ class ServingModel:
     snapshot: Snapshot
     item_ids: ItemIds
     user_ids: ItemIds
+    positions: LivePositions
     recommender: Recommender
     searcher: Searcher
     attributes: AttributeTable | None = None
