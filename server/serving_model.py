@@ -23,7 +23,6 @@ class ServingModel:
         generation_id: its name. model: towers, ranker, encoders. snapshot: items and users.
         item_ids, user_ids: the shop's ids of the snapshot's rows.
         positions: what of the events and changes outside it is in it already.
-        recommender: the pure computation over all of it. searcher: nearest items, for SimilarItems.
         recommender: the pure computation over all of it. searcher: nearest items, for SimilarItems and filters.
         attributes: what filters ask of the items; None in a generation that was made before there were filters.
     """

@@ -37,7 +37,7 @@ class StatefulEngine:
 
     @property
     def attributes(self) -> Mapping[str, AttributeKind] | None:
-        """The items' attributes that filters may name."""
+        """The items' attributes that filters may name; None where there are none to filter by."""
         return self._engine.attributes
 
     def answer(
