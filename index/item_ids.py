@@ -180,6 +180,17 @@ class ItemIds:
                 found[at] = self._row_after_collision(encoded[at], hashes[at], int(positions[at]) + 1)
         return found
 
+    def rows_of_hashes(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
+        """The row of each 64-bit XXH3 of an id, shape (len(hashes),), int32; -1 where no id has it, and for 0.
+
+        Of ids with the same hash, which two in 10^19 pairs are, one of the rows.
+        """
+        if len(self) == 0 or len(hashes) == 0:
+            return np.full(len(hashes), -1, np.int32)
+        nearest = np.minimum(np.searchsorted(self._hashes, hashes), len(self) - 1)
+        found = (self._hashes[nearest] == hashes) & (hashes != 0)
+        return np.where(found, self._hash_rows[nearest], np.int32(-1))
+
     def ids(self, rows: npt.NDArray[np.integer[Any]] | Sequence[int]) -> list[str]:
         """The id of each row. Raises ItemRowUnknown for a row outside [0, n), -1 included."""
         wanted = np.asarray(rows, np.int64)
