@@ -42,7 +42,7 @@ _SOURCES = tuple(Source(bits) for bits in range(2 * max(Source)))
 
 
 class Engine:
-    """Answers queries from one generation. Pure: no state changes, so any number of engines may share a model."""
+    """Answers queries from one generation. It keeps no state, so any number of engines may share a model."""
 
     def __init__(self, serving: ServingModel, placements: Mapping[str, PlacementConfig]) -> None:
         self._serving = serving
@@ -69,10 +69,11 @@ class Engine:
         compute_on_one_thread()
         watch = Stopwatch()
         answers: list[Answer | None] = [None] * len(queries)
-        for (_, placement, _), places in self._groups(queries).items():
-            group = [queries[place] for place in places]
-            for place, answer in zip(places, self._solve(group, placement, watch), strict=True):
-                answers[place] = answer
+        with self._serving.live:  # items change between two batches, never within one
+            for (_, placement, _), places in self._groups(queries).items():
+                group = [queries[place] for place in places]
+                for place, answer in zip(places, self._solve(group, placement, watch), strict=True):
+                    answers[place] = answer
         return [answer for answer in answers if answer is not None], watch.timings(len(queries))
 
     def _groups(self, queries: Sequence[Query]) -> dict[tuple[type, str, bool], list[int]]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from index.item_ids import ItemIds
 from index.searcher import Searcher
+from server.catalogue.live_ids import LiveItemIds
+from server.catalogue.live_items import LiveItems
 from towers.features.vocabularies import Vocabulary
 from towers.model import TrainedModel
 from towers.recommender import Recommender
@@ -21,15 +23,17 @@ class ServingModel:
         generation_id: its name. model: towers, ranker, encoders. snapshot: items and users.
         item_ids, user_ids: the shop's ids of the snapshot's rows.
         recommender: the pure computation over all of it. searcher: nearest items, for SimilarItems.
+        live: what changes of the items while they are served; an engine computes each batch within it.
     """
 
     generation_id: str
     model: TrainedModel
     snapshot: Snapshot
-    item_ids: ItemIds
+    item_ids: LiveItemIds
     user_ids: ItemIds
     recommender: Recommender
     searcher: Searcher
+    live: LiveItems
 
     @property
     def contexts(self) -> Mapping[str, Vocabulary]:

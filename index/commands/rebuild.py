@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from index.build import BuildReport, IndexBuildError, build_searcher
 from index.commands.location import KeyOption, errors_in_one_line, fail, find_key
-from index.config import IndexConfig
+from index.config import IndexConfig, spare_row_count
 from index.generation import GenerationWriter, set_current
 from index.generation.positions import POSITIONS_FILE, LivePositions
 from index.item_ids import ItemIds
@@ -109,7 +109,8 @@ def publish(
     with GenerationWriter(shop.generations_dir, key) as writer:
         for name, data in model.files().items():
             writer.add_bytes(name, data)
-        save_file(snapshot.item_arrays(), writer.path(ITEMS_FILE))
+        spare = spare_row_count(index_config, snapshot.item_count)
+        save_file(snapshot.item_arrays(spare), writer.path(ITEMS_FILE))
         save_file(snapshot.user_arrays(), writer.path(USERS_FILE))
         item_ids = dataset.items["item_id"].gather(order).to_list()
         writer.add_bytes(ITEM_IDS_FILE, ItemIds.from_ids(item_ids).to_bytes())
@@ -184,7 +185,7 @@ def _metadata(model: TrainedModel, snapshot: Snapshot, report: BuildReport, unti
     return {
         "as_of_s": until_s,
         "feature_hash": model.feature_hash,
-        "item_count": len(snapshot.items.vectors),
+        "item_count": snapshot.item_count,
         "retrievable_count": snapshot.retrievable_count,
         "user_count": snapshot.histories.user_count,
         "event_count": len(snapshot.histories.item_row),
