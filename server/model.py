@@ -107,7 +107,6 @@ def _catalogue_position(generation: GenerationFiles) -> Position:
         raise GenerationUnfit(f"{POSITIONS_FILE}: {error}") from error
 
 
-
 def load_engine(
     generation: GenerationFiles, placements: Mapping[str, PlacementConfig], *, examined: bool = False
 ) -> Engine:

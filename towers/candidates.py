@@ -132,7 +132,8 @@ def find_candidates(
     similar, k = _NOTHING, 0
     if seeds is not None and settings.similar:
         similar, k = _similar(seeds, items, settings.similar, retriever, exclusions), settings.similar
-    popular = items.popular[: settings.popular + int(exclusions.count.max(initial=0))]
+    popular = items.popular[items.retrievable[items.popular]]  # a live catalogue takes items away
+    popular = popular[: settings.popular + int(exclusions.count.max(initial=0))]
     rows, sources, width = _merge(
         near, settings.two_tower, bought, popular, settings.popular, similar, k, *excluded, len(user_vectors)
     )
