@@ -13,6 +13,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from server.catalogue.live_items import LiveItems
 from server.config import ContextItems, PlacementConfig
 from server.domain import (
     Answer,
@@ -53,6 +54,11 @@ class Engine:
     def generation_id(self) -> str:
         """The generation that answers."""
         return self._serving.generation_id
+
+    @property
+    def live(self) -> LiveItems:
+        """What changes of the items while they are served."""
+        return self._serving.live
 
     @property
     def event_types(self) -> tuple[str, ...]:

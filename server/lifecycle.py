@@ -20,6 +20,8 @@ from grpc import aio
 
 from server.admin_service import ADMIN_DEADLINE_S, ServerFacts, start_admin
 from server.batching import Engine, MicroBatcher
+from server.catalogue.desk import CatalogueDesk
+from server.catalogue.follower import CatalogueFollower
 from server.config import ConfigError, Front, ServerConfig
 from server.front_grpcio import RECOMMENDATION_SERVICE, CallAdapter, GrpcioFront, build_server
 from server.generations import GenerationFollower, Loader
@@ -27,6 +29,7 @@ from server.health import Health
 from server.logs import RequestLog, configure_logs
 from server.metrics import Gauges, Metrics, MetricsListener
 from server.service import RecommendationService
+from server.store.address import StoreAddress
 from server.streaming import StreamService
 
 LAST_BYTES_S = 0.05
@@ -41,8 +44,15 @@ _LOGGER = structlog.stdlib.get_logger("twinrank.server")
 class Server:
     """One server process on the running event loop. The ports are known after `start`."""
 
-    def __init__(self, config: ServerConfig, load: Loader, *, fallback_id: str = "") -> None:
-        """`fallback_id`: the generation to start with when the current one is refused; empty: none."""
+    def __init__(
+        self, config: ServerConfig, load: Loader, *, fallback_id: str = "", store: StoreAddress | None = None
+    ) -> None:
+        """`fallback_id`: the generation to start with when the current one is refused; empty: none.
+
+        `store`: where it is, or will be soon; None: the catalogue stays as the generation has it.
+        """
+        self._catalogue = CatalogueFollower(store) if store is not None else None
+        self._desk = CatalogueDesk(config, store) if store is not None and config.admin.enabled else None
         self._config = config
         self._fallback_id = fallback_id
         self._loop = asyncio.get_running_loop()
@@ -87,6 +97,8 @@ class Server:
             metrics = self._config.metrics
             self._metrics_listener = MetricsListener(self.metrics.registry, metrics.host, metrics.port)
             self.metrics_port = self._metrics_listener.port
+        if self._catalogue is not None:
+            self._catalogue.start()
         if self._config.admin.enabled:
             await self._start_admin()
         self._public = self._build_front()
@@ -117,7 +129,11 @@ class Server:
             await self._stop_public(self._public)
         if self._admin is not None:
             await self._admin.stop(1.0)
+        if self._desk is not None:
+            await self._desk.stop()
         self.follower.stop()
+        if self._catalogue is not None:
+            await asyncio.to_thread(self._catalogue.stop)
         await self.batcher.stop()
         if self._metrics_listener is not None:
             await asyncio.to_thread(self._metrics_listener.stop)
@@ -153,10 +169,15 @@ class Server:
             draining=lambda: self._draining,
         )
         adapter = CallAdapter(self.metrics, self._request_log, ADMIN_DEADLINE_S)
-        self._admin, self.admin_port = await start_admin(self._config, self.follower, facts, adapter)
+        self._admin, self.admin_port = await start_admin(self._config, self.follower, facts, adapter, self._desk)
+        if self._desk is not None:
+            self._desk.start()
 
     def _swap(self, engine: Engine) -> None:
         """Called on the follower's thread."""
+        live = getattr(engine, "live", None)
+        if self._catalogue is not None and live is not None:
+            self._catalogue.catch_up(live)
         self.batcher.swap(engine)
         self._loop.call_soon_threadsafe(self._health.set_serving)
 
@@ -172,19 +193,19 @@ class Server:
         )
 
 
-def run(config: ServerConfig, load: Loader) -> int:
+def run(config: ServerConfig, load: Loader, store: StoreAddress | None = None) -> int:
     """Serves until a signal; returns the exit status."""
     configure_logs(config.logs)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve_until_signal(config, load))
+        return runner.run(_serve_until_signal(config, load, store))
 
 
-async def _serve_until_signal(config: ServerConfig, load: Loader) -> int:
+async def _serve_until_signal(config: ServerConfig, load: Loader, store: StoreAddress | None) -> int:
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    server = Server(config, load)
+    server = Server(config, load, store=store)
     try:
         await server.start()
         log_listening(config, server.port, server.admin_port, server.metrics_port, server.follower.status.serving_id)

@@ -14,6 +14,7 @@ from index.generation import GenerationError, current_id
 from server.config import ServerConfig
 from server.examination import Loading
 from server.generations import FollowerStatus
+from server.store.address import StoreAddress
 from server.workers.examiner import Examiner
 from server.workers.link import Worker, WorkerState
 from server.workers.reports import Family, Report, lasting, merged
@@ -29,10 +30,11 @@ _LOGGER = structlog.stdlib.get_logger("twinrank.supervisor")
 
 
 class Pool:
-    """Keeps `count` workers up until `drain`. `config` is the one that the workers get."""
+    """Keeps `count` workers up until `drain`. `config` and `store` are those that the workers get."""
 
-    def __init__(self, config: ServerConfig, loading: Loading, count: int) -> None:
+    def __init__(self, config: ServerConfig, loading: Loading, count: int, store: StoreAddress | None = None) -> None:
         self._config = config
+        self._store = store
         self._loading = loading
         self._examiner = Examiner(config, loading)
         self._restarts = Restarts(config.workers)
@@ -186,7 +188,7 @@ class Pool:
     async def _start_one(self) -> Worker:
         self._number += 1
         worker = Worker(
-            Assignment(self._number, self._config, self._loading.loader, self.status.serving_id),
+            Assignment(self._number, self._config, self._loading.loader, self.status.serving_id, self._store),
             self._state_changed,
             self._examiner.ask,
         )

@@ -21,6 +21,7 @@ from server.config import ServerConfig
 from server.examination import Loading
 from server.logs import RequestLog, configure_logs
 from server.metrics import Metrics, MetricsListener
+from server.store.address import StoreAddress
 from server.workers.forkserver import start_forkserver
 from server.workers.pool import REFRESH_PATIENCE_S, Pool
 from server.workers.reports import as_metrics, families_of, merged
@@ -29,11 +30,13 @@ from server.workers.reserved_port import ReservedPort
 if TYPE_CHECKING:
     from grpc import aio
 
+    from server.catalogue.desk import CatalogueDesk
+
 _LOGGER = structlog.stdlib.get_logger("twinrank.supervisor")
 
 
-def supervise(config: ServerConfig, loading: Loading, count: int) -> int:
-    """Serves with `count` workers until a signal; the exit status.
+def supervise(config: ServerConfig, loading: Loading, count: int, store: StoreAddress | None = None) -> int:
+    """Serves with `count` workers until a signal; the exit status. `store`: where it is; None: there is none.
 
     Raises:
         ConfigError, RuntimeError, OSError: an address is taken, or the admin token cannot be had.
@@ -42,7 +45,7 @@ def supervise(config: ServerConfig, loading: Loading, count: int) -> int:
     port = ReservedPort(config.listen.host, config.listen.port, shared=config.listen.port_shared)
     try:
         start_forkserver()
-        return asyncio.run(_Supervisor(config, loading, count, port.port).run())
+        return asyncio.run(_Supervisor(config, loading, count, port.port, store).run())
     finally:
         port.close()
 
@@ -84,8 +87,12 @@ class PoolMetrics(Collector):
 class _Supervisor:
     """One run, on the event loop."""
 
-    def __init__(self, config: ServerConfig, loading: Loading, count: int, port: int) -> None:
+    def __init__(
+        self, config: ServerConfig, loading: Loading, count: int, port: int, store: StoreAddress | None
+    ) -> None:
         self._config = config
+        self._store = store
+        self._desk: CatalogueDesk | None = None
         self._port = port
         workers_config = config.model_copy(
             update={
@@ -94,7 +101,7 @@ class _Supervisor:
                 "metrics": config.metrics.model_copy(update={"enabled": False}),
             }
         )
-        self._pool = Pool(workers_config, loading, count)
+        self._pool = Pool(workers_config, loading, count, store)
         self._metrics = Metrics()
         self._started_at_s = time.time()
 
@@ -127,6 +134,8 @@ class _Supervisor:
             await pool.until_ended()
             if admin is not None:
                 await admin.stop(1.0)
+            if self._desk is not None:
+                await self._desk.stop()
             if listener is not None:
                 await asyncio.to_thread(listener.stop)
         if pool.failure:
@@ -167,6 +176,7 @@ class _Supervisor:
     async def _start_admin(self) -> tuple[aio.Server, int]:
         # Here and not above: these import grpc, which takes its time, while the forkserver is at its imports already.
         from server.admin_service import ADMIN_DEADLINE_S, ServerFacts, start_admin
+        from server.catalogue.desk import CatalogueDesk
         from server.front_grpcio import CallAdapter
 
         pool, metrics = self._pool, self._metrics
@@ -178,7 +188,10 @@ class _Supervisor:
             refresh=pool.refresh,
         )
         adapter = CallAdapter(metrics, RequestLog(self._config.logs), ADMIN_DEADLINE_S)
-        return await start_admin(self._config, pool, facts, adapter)
+        if self._store is not None:
+            self._desk = CatalogueDesk(self._config, self._store)
+            self._desk.start()
+        return await start_admin(self._config, pool, facts, adapter, self._desk)
 
     async def _announce(self, admin_port: int, metrics_port: int) -> None:
         await self._pool.until_listening()

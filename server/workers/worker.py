@@ -27,6 +27,7 @@ from server.config import ConfigError, ServerConfig
 from server.examination import Ask, Finding
 from server.generations import Loader
 from server.logs import configure_logs
+from server.store.address import StoreAddress
 from server.workers.forked import MESSAGE_SIZE_BYTES_MAX
 from server.workers.parent_death import signal_when_parent_ends
 from server.workers.reports import Report, families_of
@@ -50,6 +51,7 @@ _LOGGER = structlog.stdlib.get_logger("twinrank.worker")
 @dataclass(frozen=True)
 class Assignment:
     """What a worker is to do. `fallback_id`: the generation that the others serve; empty: none yet.
+    `store`: where it is or will be soon; None: there is none.
 
     The configuration names the shared port, and neither an admin nor a metrics listener.
     """
@@ -58,6 +60,7 @@ class Assignment:
     config: ServerConfig
     loader_of: LoaderOf
     fallback_id: str
+    store: StoreAddress | None = None
 
 
 def work(assignment: Assignment, control: socket.socket) -> None:
@@ -113,7 +116,9 @@ class _Work:
         assignment = self._assignment
         try:
             load = assignment.loader_of(assignment.config, self._ask)
-            self._server = server = Server(assignment.config, load, fallback_id=assignment.fallback_id)
+            self._server = server = Server(
+                assignment.config, load, fallback_id=assignment.fallback_id, store=assignment.store
+            )
             await server.start()
         except (ConfigError, GenerationError, RuntimeError, OSError) as error:
             self._tell("cannot start", reason=str(error))
