@@ -120,12 +120,13 @@ def publish(
         dataset.items[order].write_parquet(writer.path(CATALOGUE_FILE))
         save_searcher(searcher, writer.path(index_file_name(searcher)))
         golden_path = writer.path(GOLDEN_FILE)
-        serving = open_serving_model(_Unpublished(golden_path.parent))
-        users = _spread(np.flatnonzero(np.diff(snapshot.histories.offsets) > 0), GOLDEN_USERS)
+        serving = open_serving_model(Unpublished(golden_path.parent))
+        users = spread(np.flatnonzero(np.diff(snapshot.histories.offsets) > 0), GOLDEN_USERS)
         user_ids = dataset.users["user_id"].gather(users).to_list()
         seeds = item_ids[: snapshot.retrievable_count]
         golden_path.write_bytes(write_golden(serving, user_ids, seeds, float(until_s)))
-        generation_id = writer.publish(_metadata(model, snapshot, report, until_s))
+        metadata = _metadata(model, snapshot, report, until_s)
+        generation_id = writer.publish({**metadata, "index_config": index_config.model_dump(mode="json")})
     return Published(generation_id, report.recall, time.monotonic() - started)
 
 
@@ -169,13 +170,13 @@ def _snapshot(
     vectors = embed_items(model.item_tower, ItemTensors.of(data.items, torch.device("cpu"))).numpy()
     table = item_table(data, vectors, model.settings, until_s)
     snapshot, order = take_snapshot(data, table, model.ranker, until_s)
-    users = _spread(users_before(data, until_s), TUNING_USERS_MAX)
+    users = spread(users_before(data, until_s), TUNING_USERS_MAX)
     embedder = UserEmbedder(model.user_tower, vectors, model.settings.features.sequence_events_max)
     context = last_context(data, users, until_s)
     return snapshot, order, embedder.embed(shoppers_at(data, model.settings, users, until_s, context)).vectors
 
 
-def _spread(rows: np.ndarray[Any, np.dtype[Any]], count_max: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+def spread(rows: np.ndarray[Any, np.dtype[Any]], count_max: int) -> np.ndarray[Any, np.dtype[np.int32]]:
     """At most `count_max` of the rows, evenly spread."""
     chosen = np.linspace(0, len(rows) - 1, min(count_max, len(rows))).astype(np.int64)
     return rows[chosen].astype(np.int32)
@@ -196,7 +197,7 @@ def _metadata(model: TrainedModel, snapshot: Snapshot, report: BuildReport, unti
 
 
 @dataclass(frozen=True)
-class _Unpublished:
+class Unpublished:
     """The files of a generation that is being written, as the server's loader reads them."""
 
     directory: Path

@@ -44,6 +44,8 @@ TIMEOUT_S = 1.0
 """A store that answers later than this is down."""
 RETRY_S_MIN, RETRY_S_MAX = 0.05, 1.0
 """Pauses between attempts to reach a store that is down; each is twice as long as the one before."""
+READ_ANEW_AFTER_S = 60.0
+"""A thread that did not read for so long may have missed what the stream no longer holds (a compaction trims it)."""
 _AT = b'"at":"'
 
 _LOGGER = structlog.stdlib.get_logger("twinrank.catalogue")
@@ -108,7 +110,7 @@ class CatalogueFollower:
 
     def _run(self) -> None:
         compute_on_one_thread()
-        pause_s = RETRY_S_MIN
+        pause_s, read_at_s = RETRY_S_MIN, time.monotonic()
         while not self._stopping.is_set():
             try:
                 if self._position is None:
@@ -116,6 +118,9 @@ class CatalogueFollower:
                         self._on_gap()
                     self._position = self._read_all(list(self._lives))
                 self._read_changes(self._position)
+                if time.monotonic() - read_at_s > READ_ANEW_AFTER_S:
+                    self._position = None
+                read_at_s = time.monotonic()
                 self.connected, pause_s = True, RETRY_S_MIN
             except StoreError as error:
                 if self.connected or self._position is not None:
