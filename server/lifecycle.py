@@ -30,6 +30,7 @@ from server.logs import RequestLog, configure_logs
 from server.metrics import Gauges, Metrics, MetricsListener
 from server.service import RecommendationService
 from server.store.address import StoreAddress
+from server.store.keeper import StoreKeeper
 from server.streaming import StreamService
 
 LAST_BYTES_S = 0.05
@@ -49,11 +50,12 @@ class Server:
     ) -> None:
         """`fallback_id`: the generation to start with when the current one is refused; empty: none.
 
-        `store`: where it is, or will be soon; None: the catalogue stays as the generation has it.
+        `store`: where it is, or will be soon; None: nothing is remembered, events and changes of items are refused.
         """
         self._catalogue = CatalogueFollower(store) if store is not None else None
         self._desk = CatalogueDesk(config, store) if store is not None and config.admin.enabled else None
         self._config = config
+        self.store = store
         self._fallback_id = fallback_id
         self._loop = asyncio.get_running_loop()
         self._started_at_s = time.time()
@@ -193,20 +195,31 @@ class Server:
         )
 
 
-def run(config: ServerConfig, load: Loader, store: StoreAddress | None = None) -> int:
-    """Serves until a signal; returns the exit status."""
+def run(config: ServerConfig, load: Loader) -> int:
+    """Serves until a signal; returns the exit status.
+
+    Raises:
+        ConfigError: the store that is configured cannot be one.
+    """
     configure_logs(config.logs)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve_until_signal(config, load, store))
+    keeper = StoreKeeper(config)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(_serve_until_signal(config, load, keeper))
+    finally:
+        keeper.stop()
 
 
-async def _serve_until_signal(config: ServerConfig, load: Loader, store: StoreAddress | None) -> int:
+async def _serve_until_signal(config: ServerConfig, load: Loader, keeper: StoreKeeper) -> int:
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    server = Server(config, load, store=store)
+    server = Server(config, load, store=keeper.address)
+    server.metrics.registry.register(keeper)
+    keeper.start()
     try:
+        await asyncio.to_thread(keeper.refuse_unfit)
         await server.start()
         log_listening(config, server.port, server.admin_port, server.metrics_port, server.follower.status.serving_id)
         received = await signals.get()

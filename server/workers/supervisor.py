@@ -1,7 +1,8 @@
 """The supervisor: holds the port, keeps the workers up, and is the one place to ask about them and to end them.
 
 It answers no recommendation itself. SIGTERM and SIGINT drain all workers and end it; a second signal skips the wait;
-SIGHUP replaces the workers one by one. The admin and the metrics listener are here, and speak for all workers.
+SIGHUP replaces the workers one by one. The admin and the metrics listener are here, and speak for all workers; so is
+the embedded store, which is stopped after them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from server.config import ServerConfig
 from server.examination import Loading
 from server.logs import RequestLog, configure_logs
 from server.metrics import Metrics, MetricsListener
-from server.store.address import StoreAddress
+from server.store.keeper import StoreKeeper
 from server.workers.forkserver import start_forkserver
 from server.workers.pool import REFRESH_PATIENCE_S, Pool
 from server.workers.reports import as_metrics, families_of, merged
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 _LOGGER = structlog.stdlib.get_logger("twinrank.supervisor")
 
 
-def supervise(config: ServerConfig, loading: Loading, count: int, store: StoreAddress | None = None) -> int:
-    """Serves with `count` workers until a signal; the exit status. `store`: where it is; None: there is none.
+def supervise(config: ServerConfig, loading: Loading, count: int) -> int:
+    """Serves with `count` workers until a signal; the exit status.
 
     Raises:
         ConfigError, RuntimeError, OSError: an address is taken, or the admin token cannot be had.
@@ -45,16 +46,17 @@ def supervise(config: ServerConfig, loading: Loading, count: int, store: StoreAd
     port = ReservedPort(config.listen.host, config.listen.port, shared=config.listen.port_shared)
     try:
         start_forkserver()
-        return asyncio.run(_Supervisor(config, loading, count, port.port, store).run())
+        return asyncio.run(_Supervisor(config, loading, count, port.port).run())
     finally:
         port.close()
 
 
 class PoolMetrics(Collector):
-    """What a scrape reads: the workers' metrics and the supervisor's own as one, and the pool's."""
+    """What a scrape reads: the workers' metrics and the supervisor's own as one, the pool's and the store's."""
 
-    def __init__(self, pool: Pool, own: Metrics, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, pool: Pool, own: Metrics, keeper: StoreKeeper, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
+        self._keeper = keeper
         self._own = own
         self._loop = loop
         self.registry = CollectorRegistry(auto_describe=False)
@@ -81,17 +83,15 @@ class PoolMetrics(Collector):
             GaugeMetricFamily("twinrank_workers_wanted", "Workers that there should be.", pool.count),
             CounterMetricFamily("twinrank_worker_starts", "Workers started.", pool.start_count),
             CounterMetricFamily("twinrank_worker_crashes", "Workers that ended unasked.", pool.crash_count),
+            *self._keeper.collect(),
         ]
 
 
 class _Supervisor:
     """One run, on the event loop."""
 
-    def __init__(
-        self, config: ServerConfig, loading: Loading, count: int, port: int, store: StoreAddress | None
-    ) -> None:
+    def __init__(self, config: ServerConfig, loading: Loading, count: int, port: int) -> None:
         self._config = config
-        self._store = store
         self._desk: CatalogueDesk | None = None
         self._port = port
         workers_config = config.model_copy(
@@ -101,7 +101,8 @@ class _Supervisor:
                 "metrics": config.metrics.model_copy(update={"enabled": False}),
             }
         )
-        self._pool = Pool(workers_config, loading, count, store)
+        self._keeper = StoreKeeper(config)
+        self._pool = Pool(workers_config, loading, count, self._keeper.address)
         self._metrics = Metrics()
         self._started_at_s = time.time()
 
@@ -115,8 +116,10 @@ class _Supervisor:
         admin, listener, admin_port, metrics_port = None, None, 0, 0
         pool.start()
         try:
+            self._keeper.start()
+            await asyncio.to_thread(self._keeper.refuse_unfit)
             if config.metrics.enabled:
-                registry = PoolMetrics(pool, self._metrics, loop).registry
+                registry = PoolMetrics(pool, self._metrics, self._keeper, loop).registry
                 listener = MetricsListener(registry, config.metrics.host, config.metrics.port)
                 metrics_port = listener.port
             if config.admin.enabled:
@@ -136,6 +139,7 @@ class _Supervisor:
                 await admin.stop(1.0)
             if self._desk is not None:
                 await self._desk.stop()
+            await asyncio.to_thread(self._keeper.stop)  # the workers' last events are in it
             if listener is not None:
                 await asyncio.to_thread(listener.stop)
         if pool.failure:
@@ -188,8 +192,8 @@ class _Supervisor:
             refresh=pool.refresh,
         )
         adapter = CallAdapter(metrics, RequestLog(self._config.logs), ADMIN_DEADLINE_S)
-        if self._store is not None:
-            self._desk = CatalogueDesk(self._config, self._store)
+        if self._keeper.address is not None:
+            self._desk = CatalogueDesk(self._config, self._keeper.address)
             self._desk.start()
         return await start_admin(self._config, pool, facts, adapter, self._desk)
 
