@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import structlog
+import valkey
 
 from server.catalogue.document import (
     CHANGES_KEY,
@@ -42,6 +43,9 @@ BLOCK_MS = 200
 """How long a read waits for a change: so late a new generation may join, and `stop` be heard."""
 TIMEOUT_S = 1.0
 """A store that answers later than this is down."""
+DOWN_PATIENCE_S, LOADING_PATIENCE_S = 3.0, 60.0
+"""How long a generation waits to be caught up with: for a store that is down, and for one that reads its file, whose
+documents are there in a moment and without which deleted items would be back."""
 RETRY_S_MIN, RETRY_S_MAX = 0.05, 1.0
 """Pauses between attempts to reach a store that is down; each is twice as long as the one before."""
 READ_ANEW_AFTER_S = 60.0
@@ -87,19 +91,22 @@ class CatalogueFollower:
             self._thread.join(2 * TIMEOUT_S)
         self._client.connection_pool.disconnect()
 
-    def catch_up(self, live: LiveItems, patience_s: float = 2.0) -> bool:
+    def catch_up(self, live: LiveItems, patience_s: float = DOWN_PATIENCE_S) -> bool:
         """Brings a generation's tables to the present, and follows with them from then on.
 
         Whether the store answered within the patience; if not, what was known last has been applied.
         """
-        deadline_s = time.monotonic() + patience_s
+        began_s = time.monotonic()
         caught_up = False
         while not caught_up:
             try:
                 self._read_all([live])
                 caught_up = True
             except StoreError as error:
-                if time.monotonic() >= deadline_s or self._stopping.wait(RETRY_S_MIN):
+                loading = isinstance(error.__cause__, valkey.BusyLoadingError)
+                waited_s = time.monotonic() - began_s
+                over = waited_s >= (max(LOADING_PATIENCE_S, patience_s) if loading else patience_s)
+                if over or self._stopping.wait(RETRY_S_MIN):
                     _LOGGER.warning("the store is down: the catalogue is as it was known last", reason=str(error))
                     break
         with self._changing:
