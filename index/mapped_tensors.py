@@ -33,8 +33,7 @@ class TensorFileInvalid(ValueError):
 def open_tensors(path: Path, *, private: bool = False) -> dict[str, npt.NDArray[Any]]:
     """Map every tensor of a file by name, read-only and without a copy. Raises TensorFileInvalid, OSError.
 
-    `private`: the arrays can be written to. The kernel copies a page when it is first written, for this process alone;
-    the file stays as it is, and pages that nobody writes stay shared.
+    `private`: writable, and a page that is written to becomes this process's own; the file stays as it is.
     """
     with path.open("rb") as file:
         size_bytes = path.stat().st_size

@@ -18,7 +18,11 @@ TwinrankError
 ├── Unavailable
 │   ├── NoGeneration            nothing has been loaded yet
 │   ├── CatalogueDown           the store does not take changes of the catalogue now
+│   ├── StoreIsDown             the store does not take writes now; what was sent may or may not have been kept
 │   └── ShuttingDown            this server is on its way out; ask another
+├── StoreIsFull                 the store has no room: nothing was kept, and somebody must make room
+├── StoreIsOff                  the configuration has no store, so nothing can be remembered
+├── NotHere                     the method is served by another listener
 └── EngineFault                 the engine failed or answered nonsense: ours, never the caller's
 """
 
@@ -147,6 +151,32 @@ class ShuttingDown(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("this server is shutting down")
+
+
+class StoreIsDown(Unavailable):
+    """The store of events does not answer, or not in time; try again after `retry_after_ms`."""
+
+    def __init__(self, retry_after_ms: int) -> None:
+        super().__init__("the store of events does not take writes now; send events with ids again, they count once")
+        self.retry_after_ms = retry_after_ms
+
+
+class StoreIsFull(TwinrankError):
+    """The store of events refuses writes for want of memory or disk."""
+
+    def __init__(self) -> None:
+        super().__init__("the store of events is full and keeps nothing more; nothing was written")
+
+
+class StoreIsOff(TwinrankError):
+    """What was asked for needs a store, and `store.mode` is off."""
+
+    def __init__(self) -> None:
+        super().__init__("this server remembers nothing: store.mode is 'off' in its configuration")
+
+
+class NotHere(TwinrankError):
+    """The method exists, on another listener."""
 
 
 class EngineFault(TwinrankError):

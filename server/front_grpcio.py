@@ -18,6 +18,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
+from twinrank.v1 import events_pb2
 from twinrank.v1 import recommendation_pb2 as pb
 
 from server.call import Call
@@ -25,6 +26,9 @@ from server.config import ListenConfig, ServerConfig
 from server.connections import end_connections
 from server.decoding import parse
 from server.errors import DeadlinePassed, ShuttingDown
+from server.events.service import EventService
+from server.events.streams import METHOD as EVENT_STREAM_METHOD
+from server.events.streams import EventStreams
 from server.health import Health
 from server.logs import RequestLog
 from server.metrics import Metrics
@@ -34,6 +38,7 @@ from server.streaming import METHOD as STREAM_METHOD
 from server.streaming import StreamService
 
 RECOMMENDATION_SERVICE = pb.DESCRIPTOR.services_by_name["RecommendationService"].full_name
+EVENT_SERVICE = events_pb2.DESCRIPTOR.services_by_name["EventService"].full_name
 HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 REFLECTION_SERVICE = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name
 OTHER_RPCS_MAX = 200
@@ -90,8 +95,8 @@ class CallAdapter:
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(handle)
         return handler
 
-    def stream(self, name: str, streams: StreamService) -> grpc.RpcMethodHandler[bytes, bytes]:
-        """The handler of StreamRecommend. A stream without a deadline lives as long as its caller likes."""
+    def stream(self, name: str, streams: StreamService | EventStreams) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """The handler of a method with many of both. A stream without a deadline lives as long as its caller likes."""
 
         async def handle(messages: Any, context: Context) -> None:
             call = self._call(name, context, default_deadline_s=float("inf"))
@@ -142,10 +147,11 @@ class GrpcioFront:
         config: ServerConfig,
         service: RecommendationService,
         streams: StreamService,
+        event_streams: EventStreams,
         health: Health,
         adapter: CallAdapter,
     ) -> None:
-        self._server = build_server(config, streams, health, adapter, service=service)
+        self._server = build_server(config, streams, event_streams, health, adapter, service=service)
         self.port = _bind_public(self._server, config.listen)
 
     async def start(self) -> None:
@@ -161,17 +167,18 @@ class GrpcioFront:
 def build_server(
     config: ServerConfig,
     streams: StreamService,
+    event_streams: EventStreams,
     health: Health,
     adapter: CallAdapter,
     *,
     service: RecommendationService | None,
 ) -> aio.Server:
-    """A server with streams, health and reflection, and with the unary methods of `service`; not yet bound."""
+    """A server with streams, events, health and reflection, and with the unary methods of `service`; not yet bound."""
     handlers = {STREAM_METHOD: adapter.stream(STREAM_METHOD, streams)}
     limits = config.limits
-    unary_rpcs_max = 0
+    unary_rpcs_max = limits.concurrent_rpcs_max  # of events
     if service is not None:
-        unary_rpcs_max = limits.concurrent_rpcs_max
+        unary_rpcs_max += limits.concurrent_rpcs_max
         for method in service.methods:
             handlers[method.name] = adapter.unary(method.name, method.request_type, partial(service.answer, method))
     options = channel_options(config, port_shared=config.listen.port_shared)
@@ -180,9 +187,10 @@ def build_server(
         options.append(("grpc.max_connection_age_grace_ms", int(config.lifecycle.stop_grace_s * 1000)))
     server: aio.Server = aio.server(
         options=options,
-        maximum_concurrent_rpcs=unary_rpcs_max + limits.streams_max + OTHER_RPCS_MAX,
+        maximum_concurrent_rpcs=unary_rpcs_max + limits.streams_max + config.events.streams_max + OTHER_RPCS_MAX,
     )
     add_service(server, RECOMMENDATION_SERVICE, handlers)
+    add_service(server, EVENT_SERVICE, _event_handlers(event_streams, adapter))
     add_service(server, HEALTH_SERVICE, _health_handlers(health))
     add_service(server, REFLECTION_SERVICE, _reflection_handlers())
     return server
@@ -230,6 +238,15 @@ def address_of(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _event_handlers(streams: EventStreams, adapter: CallAdapter) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
+    service: EventService = streams.service
+    return {
+        "WriteEvents": adapter.unary("WriteEvents", events_pb2.WriteEventsRequest, service.write_events),
+        "PurgeUser": adapter.unary("PurgeUser", events_pb2.PurgeUserRequest, service.purge_user),
+        EVENT_STREAM_METHOD: adapter.stream(EVENT_STREAM_METHOD, streams),
+    }
+
+
 def _health_handlers(health: Health) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
     parse = health_pb2.HealthCheckRequest.FromString
     serialize = health_pb2.HealthCheckResponse.SerializeToString
@@ -240,7 +257,7 @@ def _health_handlers(health: Health) -> dict[str, grpc.RpcMethodHandler[Any, Any
 
 
 def _reflection_handlers() -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
-    servicer: Any = ReflectionServicer((RECOMMENDATION_SERVICE, HEALTH_SERVICE, REFLECTION_SERVICE))
+    servicer: Any = ReflectionServicer((RECOMMENDATION_SERVICE, EVENT_SERVICE, HEALTH_SERVICE, REFLECTION_SERVICE))
     return {
         "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
             servicer.ServerReflectionInfo,

@@ -23,13 +23,19 @@ from server.batching import Engine, MicroBatcher
 from server.catalogue.desk import CatalogueDesk
 from server.catalogue.follower import CatalogueFollower
 from server.config import ConfigError, Front, ServerConfig
+from server.events.service import EventService
+from server.events.streams import EventStreams
+from server.events.writer import EventWriter
 from server.front_grpcio import RECOMMENDATION_SERVICE, CallAdapter, GrpcioFront, build_server
 from server.generations import GenerationFollower, Loader
 from server.health import Health
 from server.logs import RequestLog, configure_logs
 from server.metrics import Gauges, Metrics, MetricsListener
 from server.service import RecommendationService
+from server.state.reader import StateReader
+from server.state.stateful_engine import StatefulEngine
 from server.store.address import StoreAddress
+from server.store.connection import connect
 from server.store.keeper import StoreKeeper
 from server.streaming import StreamService
 
@@ -56,6 +62,9 @@ class Server:
         self._desk = CatalogueDesk(config, store) if store is not None and config.admin.enabled else None
         self._config = config
         self.store = store
+        self._states = None
+        if store is not None:
+            self._states = StateReader(connect(store, timeout_s=config.store.read_timeout_ms / 1000))
         self._fallback_id = fallback_id
         self._loop = asyncio.get_running_loop()
         self._started_at_s = time.time()
@@ -68,6 +77,9 @@ class Server:
         self._request_log = RequestLog(config.logs)
         self._service = RecommendationService(config, self.batcher)
         self._streams = StreamService(limits, self._service, self.metrics, self._request_log)
+        self._writer = _event_writer(config, store) if store is not None else None
+        self._events = EventService(config, self._writer)
+        self._event_streams = EventStreams(config, self._events, self.metrics, self._request_log)
         self._health = Health((RECOMMENDATION_SERVICE,))
         self.follower = GenerationFollower(
             config.generations.root, config.generations.poll_interval_s, load, self._swap
@@ -86,6 +98,8 @@ class Server:
             ConfigError: the admin token cannot be had.
         """
         self.batcher.start()
+        if self._writer is not None:
+            self._writer.start()
         await asyncio.to_thread(self.follower.look)
         if self.batcher.engine is None and self._fallback_id:
             await asyncio.to_thread(self.follower.fall_back, self._fallback_id)
@@ -125,7 +139,9 @@ class Server:
     async def _stop(self) -> None:
         self.begin_drain()
         self._service.admission.close()
+        self._events.admission.close()
         self._streams.drain()
+        self._event_streams.drain()
         self._health.end_watches()
         if self._public is not None:
             await self._stop_public(self._public)
@@ -136,6 +152,8 @@ class Server:
         self.follower.stop()
         if self._catalogue is not None:
             await asyncio.to_thread(self._catalogue.stop)
+        if self._writer is not None:
+            await self._writer.stop()
         await self.batcher.stop()
         if self._metrics_listener is not None:
             await asyncio.to_thread(self._metrics_listener.stop)
@@ -145,19 +163,19 @@ class Server:
         config = self._config
         adapter = CallAdapter(self.metrics, self._request_log, config.limits.default_deadline_ms / 1000)
         if config.listen.front is Front.GRPCIO:
-            return GrpcioFront(config, self._service, self._streams, self._health, adapter)
+            return GrpcioFront(config, self._service, self._streams, self._event_streams, self._health, adapter)
         try:
             from server.front_native import NativeFront  # only who asks for it needs the library
         except ImportError as error:
             raise ConfigError(f"listen.front is 'native', which needs pygrpc-native: {error}") from error
-        fallback = build_server(config, self._streams, self._health, adapter, service=None)
+        fallback = build_server(config, self._streams, self._event_streams, self._health, adapter, service=None)
         return NativeFront(config, self._service, fallback, self.metrics, self._request_log)
 
     async def _stop_public(self, public: GrpcioFront | NativeFront) -> None:
         try:
             async with asyncio.timeout(self._config.lifecycle.stop_grace_s):
-                await self._service.admission.until_empty()
-                await self._streams.admission.until_empty()
+                for part in (self._service, self._streams, self._events, self._event_streams):
+                    await part.admission.until_empty()
                 await asyncio.sleep(LAST_BYTES_S)
         except TimeoutError:
             _LOGGER.warning("calls are cut off", in_flight_count=self._service.admission.in_flight_count)
@@ -180,7 +198,7 @@ class Server:
         live = getattr(engine, "live", None)
         if self._catalogue is not None and live is not None:
             self._catalogue.catch_up(live)
-        self.batcher.swap(engine)
+        self.batcher.swap(engine if self._states is None else StatefulEngine(engine, self._states))
         self._loop.call_soon_threadsafe(self._health.set_serving)
 
     def _attach_gauges(self) -> None:
@@ -193,6 +211,11 @@ class Server:
             generations_refused_count=lambda: self.follower.status.refused_count,
             draining=lambda: self._draining,
         )
+
+
+def _event_writer(config: ServerConfig, store: StoreAddress) -> EventWriter:
+    timeout_s = config.store.write_timeout_ms / 1000
+    return EventWriter(store, config.state, timeout_s=timeout_s, retry_after_ms=config.limits.retry_after_ms)
 
 
 def run(config: ServerConfig, load: Loader) -> int:

@@ -25,9 +25,13 @@ from server.errors import (
     MessageTooLarge,
     NoGeneration,
     NotFound,
+    NotHere,
     Overloaded,
     QueueFull,
     ShuttingDown,
+    StoreIsDown,
+    StoreIsFull,
+    StoreIsOff,
     TooManyInFlight,
     TwinrankError,
     Unauthenticated,
@@ -56,6 +60,10 @@ TABLE: dict[type[TwinrankError], tuple[int, str]] = {
     CatalogueDown: (code_pb2.UNAVAILABLE, "CATALOGUE_DOWN"),
     NoGeneration: (code_pb2.UNAVAILABLE, "NO_GENERATION"),
     ShuttingDown: (code_pb2.UNAVAILABLE, "SHUTTING_DOWN"),
+    StoreIsDown: (code_pb2.UNAVAILABLE, "STORE_DOWN"),
+    StoreIsFull: (code_pb2.RESOURCE_EXHAUSTED, "STORE_FULL"),
+    StoreIsOff: (code_pb2.FAILED_PRECONDITION, "STORE_OFF"),
+    NotHere: (code_pb2.UNIMPLEMENTED, "NOT_HERE"),
     EngineFault: (code_pb2.INTERNAL, "INTERNAL"),
 }
 
@@ -92,7 +100,7 @@ def status_of(error: Exception, request_id: str) -> ErrorStatus:
         if isinstance(error, InvalidRequest)
         else ()
     )
-    retry_after_ms = error.retry_after_ms if isinstance(error, Overloaded) else None
+    retry_after_ms = error.retry_after_ms if isinstance(error, Overloaded | StoreIsDown) else None
     return ErrorStatus(code, str(error), reason, fields, retry_after_ms)
 
 

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from index.build import BuildReport, IndexBuildError, build_searcher
 from index.commands.location import KeyOption, errors_in_one_line, fail, find_key
 from index.config import IndexConfig, spare_row_count
+from index.filters.attributes import ATTRIBUTES_FILE, VOCABULARIES_FILE, AttributeTable
 from index.generation import GenerationWriter, set_current
 from index.generation.positions import POSITIONS_FILE, LivePositions
 from index.item_ids import ItemIds
@@ -28,8 +29,11 @@ from index.searcher import SearchError
 from index.storage import index_file_name, save_searcher
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from towers.model import TrainedModel
     from towers.schema import Dataset, ShopConfig
+    from towers.schema.dataset import AttributeNames
     from towers.snapshot import Snapshot
 
 TUNING_USERS_MAX = 500
@@ -118,6 +122,8 @@ def publish(
         live = positions or LivePositions(files_until_s=until_s)
         writer.add_bytes(POSITIONS_FILE, live.model_dump_json().encode())
         dataset.items[order].write_parquet(writer.path(CATALOGUE_FILE))
+        table = attribute_table(dataset.items[order], dataset.meta.item_attributes, spare)
+        table.save(writer.path(ATTRIBUTES_FILE), writer.path(VOCABULARIES_FILE))
         save_searcher(searcher, writer.path(index_file_name(searcher)))
         golden_path = writer.path(GOLDEN_FILE)
         serving = open_serving_model(Unpublished(golden_path.parent))
@@ -128,6 +134,17 @@ def publish(
         metadata = _metadata(model, snapshot, report, until_s)
         generation_id = writer.publish({**metadata, "index_config": index_config.model_dump(mode="json")})
     return Published(generation_id, report.recall, time.monotonic() - started)
+
+
+def attribute_table(items: pl.DataFrame, names: AttributeNames, spare_count: int = 0) -> AttributeTable:
+    """What filters may ask of the items, row by row, with spare rows behind them."""
+    return AttributeTable.of_columns(
+        {name: items[name].to_list() for name in names.categorical},
+        {name: items[name].to_numpy() for name in names.numeric},
+        names.text,
+        row_count=len(items),
+        spare_count=spare_count,
+    )
 
 
 def _check_columns(dataset: Dataset, model: TrainedModel) -> None:

@@ -15,6 +15,7 @@ engine cannot starve it, and by the follower itself when no batch comes within `
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,8 @@ import structlog
 from numpy.typing import NDArray
 
 from index.exact import ExactSearcher
-from server.catalogue.document import ItemDocument, Position, position_of
+from index.filters import AttributeKind, AttributeTable
+from server.catalogue.document import ItemDocument, Position, Value, position_of
 from server.catalogue.item_embedder import ItemEmbedder
 from server.catalogue.live_ids import LiveItemIds
 from towers.features.histories import BoolArray, FloatArray, Int32Array, Int64Array
@@ -37,8 +39,8 @@ SAME_VECTOR_TOLERANCE = 1e-5
 
 _LOGGER = structlog.stdlib.get_logger("twinrank.catalogue")
 
-RowsChanged = Callable[[Sequence[int], Sequence[ItemDocument]], None]
-"""Told of rows that have been written, with the documents that they come from; between two batches."""
+RowsChanged = Callable[[Sequence[int]], None]
+"""Told of rows that have been written; between two batches."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class LiveItems:
         """Changes up to there have been offered, or were built in."""
         self.built_in: Position = (0, 0)
         """Changes up to there stood in the generation's files."""
-        self.rows_changed: list[RowsChanged] = []
+        self._attributes: AttributeTable | None = None
+        self._listeners: list[weakref.WeakMethod[RowsChanged]] = []
         self._tables = tables
         self._embedder = embedder
         self._index_row_count = index_row_count
@@ -132,6 +135,21 @@ class LiveItems:
 
     def __exit__(self, *error: object) -> None:
         self._lock.release()
+
+    @property
+    def vectors(self) -> FloatArray:
+        """(n + spare, D) of every row; for use within a batch."""
+        return self._tables.vectors
+
+    def table_follows(self, attributes: AttributeTable) -> None:
+        """From here on the table has the attributes of changed items."""
+        self._attributes = attributes
+
+    def listen(self, changed: RowsChanged) -> None:
+        """`changed`, a method, is called with rows when they have been written, as long as its object lives."""
+        with self._lock:
+            self._listeners = [each for each in self._listeners if each() is not None]
+            self._listeners.append(weakref.WeakMethod(changed))
 
     def offer(self, changes: Sequence[tuple[str, ItemDocument]]) -> None:
         """Takes changes in the order of the stream; what is older than what is known of an item is passed over.
@@ -191,11 +209,14 @@ class LiveItems:
         for row, document in zip(rows, prepared.documents, strict=True):
             if row >= 0:
                 tables.retrievable[row] = document.retrievable
-        told = [(row, document) for row, document in zip(rows, prepared.documents, strict=True) if row >= 0]
-        self._touched.update(row for row, _ in told)
+                if self._attributes is not None and not document.deleted:
+                    self._attributes.set(row, _of_kinds(document.attributes, self._attributes))
+        told = [row for row in rows if row >= 0]
+        self._touched.update(told)
         self.counts.applied += len(told)
-        for tell in self.rows_changed:
-            tell([row for row, _ in told], [document for _, document in told])
+        for listener in self._listeners:
+            if (tell := listener()) is not None:
+                tell(told)
 
     def _rows_for(self, prepared: _Prepared) -> list[int]:
         """The row of each item, a spare one for a new item; -1 where there is none left, or nothing to delete."""
@@ -224,3 +245,13 @@ class LiveItems:
         searcher = ExactSearcher(self._tables.vectors[beside]) if len(beside) else None
         hidden_count = int(np.count_nonzero(indexed & ~(retrievable & ~moved)))
         self.delta = Delta(self._allowed, hidden_count, beside, searcher)
+
+
+def _of_kinds(attributes: Mapping[str, Value], table: AttributeTable) -> dict[str, Value]:
+    """What the table takes of a document, which may have been written for a generation with other attributes."""
+    kinds = table.kinds
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name in kinds and isinstance(value, str) is not (kinds[name] is AttributeKind.NUMERIC)
+    }

@@ -10,11 +10,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from index.searcher import CANDIDATE_COUNT_MAX, Rows, Scores, Searcher, check_queries
+from index.exact import select_best
+from index.filters.search import search_allowed
+from index.searcher import Rows, Scores, Searcher, check_queries, empty_answer
 from server.catalogue.live_items import Delta, LiveItems
-
-_DEEPER = 16
-"""Places beyond what hidden rows are expected to take, so that a search again is rare."""
 
 
 class LiveSearcher:
@@ -45,38 +44,61 @@ class LiveSearcher:
         if delta is None:
             return self._base.search(queries, k)
         check_queries(queries, k, self.dimension)
-        found = search_visible(self._base, queries, k, delta) if delta.hidden_count else self._base.search(queries, k)
-        if delta.searcher is None:
+        if delta.hidden_count == 0:
+            found = self._base.search(queries, k)
+        else:
+            count = self.item_count - delta.hidden_count
+            found = search_allowed(self._base, self._live.vectors, queries, k, delta.allowed, count)
+        return (
+            found if delta.searcher is None else merged(found, _placed(delta.searcher.search(queries, k), delta.rows))
+        )
+
+    def search_allowed(
+        self,
+        queries: npt.NDArray[np.float32],
+        k: int,
+        allowed: npt.NDArray[np.bool_],
+        count: int,
+        rows: npt.NDArray[np.integer] | None = None,
+    ) -> tuple[Scores, Rows]:
+        """The k best rows that a mask of retrievable rows allows; see index.filters.search_allowed."""
+        delta, vectors = self._live.delta, self._live.vectors
+        if delta is None:
+            return search_allowed(self._base, vectors, queries, k, allowed, count, rows)
+        check_queries(queries, k, self.dimension)
+        indexed, count, rows = _of_the_index(delta, allowed, rows)
+        found = search_allowed(self._base, vectors, queries, k, indexed, count, rows)
+        beside = delta.rows[allowed[delta.rows]]
+        if len(beside) == 0:
             return found
-        scores, places = delta.searcher.search(queries, k)
-        rows = np.where(places >= 0, delta.rows[np.maximum(places, 0)], np.int64(-1))
-        return merged(*found, scores, rows, k)
+        scores, places = empty_answer(len(queries), k)
+        select_best(queries @ vectors[beside].T, scores, places)
+        return merged(found, _placed((scores, places), beside))
 
 
-def search_visible(base: Searcher, queries: npt.NDArray[np.float32], k: int, delta: Delta) -> tuple[Scores, Rows]:
-    """The k best of the index's rows that are not hidden; asks for more than k, and again for those left short."""
-    scores, rows = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-    row_count_max = min(base.item_count, CANDIDATE_COUNT_MAX)
-    share = delta.hidden_count / max(base.item_count, 1)
-    depth = min(k + _DEEPER + int(2 * k * share / max(1 - share, 0.05)), max(row_count_max, k))
-    left = np.arange(len(queries))
-    while len(left):
-        found_scores, found_rows = base.search(queries[left], depth)
-        visible = (found_rows >= 0) & delta.allowed[np.maximum(found_rows, 0)]
-        order = np.argsort(~visible, axis=1, kind="stable")[:, :k]  # visible ones first, best first
-        kept = np.take_along_axis(visible, order, axis=1)
-        scores[left] = np.where(kept, np.take_along_axis(found_scores, order, axis=1), -np.inf)
-        rows[left] = np.where(kept, np.take_along_axis(found_rows, order, axis=1), -1)
-        short = (visible.sum(axis=1) < k) & (found_rows[:, -1] >= 0)  # an index that gave fewer has no more
-        if depth >= row_count_max:
-            break
-        left, depth = left[short], min(4 * depth, row_count_max)
-    return scores, rows
+def _of_the_index(
+    delta: Delta, allowed: npt.NDArray[np.bool_], rows: npt.NDArray[np.integer] | None
+) -> tuple[npt.NDArray[np.bool_], int, npt.NDArray[np.integer] | None]:
+    """What the index may find of the allowed rows: a mask, their number, and their list where there is one."""
+    index_row_count = len(delta.allowed)
+    indexed = allowed[:index_row_count] & delta.allowed
+    if rows is None:
+        return indexed, int(np.count_nonzero(indexed)), None
+    rows = rows[: np.searchsorted(rows, index_row_count)]
+    rows = rows[delta.allowed[rows]]
+    return indexed, len(rows), rows
 
 
-def merged(scores: Scores, rows: Rows, more_scores: Scores, more_rows: Rows, k: int) -> tuple[Scores, Rows]:
+def _placed(answer: tuple[Scores, Rows], rows: npt.NDArray[np.int64]) -> tuple[Scores, Rows]:
+    """An answer in places of a list of rows, as rows."""
+    scores, places = answer
+    return scores, np.where(places >= 0, rows[np.maximum(places, 0)], np.int64(-1))
+
+
+def merged(one: tuple[Scores, Rows], other: tuple[Scores, Rows]) -> tuple[Scores, Rows]:
     """The k best of two answers (B, k), which share no row; of equal scores the lower row first."""
-    all_scores, all_rows = np.concatenate([scores, more_scores], axis=1), np.concatenate([rows, more_rows], axis=1)
-    order = np.lexsort((all_rows, -all_scores), axis=1)[:, :k]
-    best: Rows = np.take_along_axis(all_rows, order, axis=1)
-    return np.take_along_axis(all_scores, order, axis=1), best
+    scores = np.concatenate([one[0], other[0]], axis=1)  # (B, 2k)
+    rows = np.concatenate([one[1], other[1]], axis=1)
+    order = np.lexsort((rows, -scores), axis=1)[:, : one[0].shape[1]]
+    best: Rows = np.take_along_axis(rows, order, axis=1)
+    return np.take_along_axis(scores, order, axis=1), best

@@ -16,8 +16,9 @@ from safetensors.numpy import save_file
 
 from index.build import build_searcher
 from index.commands.compacting.changes import Changes
-from index.commands.rebuild import GOLDEN_USERS, TUNING_USERS_MAX, Unpublished, spread
+from index.commands.rebuild import GOLDEN_USERS, TUNING_USERS_MAX, Unpublished, attribute_table, spread
 from index.config import IndexConfig, spare_row_count
+from index.filters.attributes import ATTRIBUTES_FILE, VOCABULARIES_FILE, AttributeKind
 from index.generation import Generation, GenerationWriter
 from index.generation.positions import POSITIONS_FILE, LivePositions
 from index.item_ids import ItemIds
@@ -33,6 +34,7 @@ from server.serving_model import ServingModel
 from towers.candidates import ItemTable
 from towers.model import MODEL_FILE, RANKER_FILE, TOWERS_FILE
 from towers.recommender import Shoppers
+from towers.schema.dataset import AttributeNames
 from towers.snapshot import ITEMS_FILE, USERS_FILE, Snapshot
 
 _OFFERED_AT_ONCE = 1_000
@@ -67,6 +69,8 @@ def write_compacted(
         writer.add_bytes(ITEM_IDS_FILE, ItemIds.from_ids(item_ids).to_bytes())
         catalogue = catalogue_with_changes(generation.path(CATALOGUE_FILE), item_ids, changes.documents, serving)
         catalogue.write_parquet(writer.path(CATALOGUE_FILE))
+        table = attribute_table(catalogue, _names(serving, catalogue), spare_row_count(config, snapshot.item_count))
+        table.save(writer.path(ATTRIBUTES_FILE), writer.path(VOCABULARIES_FILE))
         writer.add_bytes(POSITIONS_FILE, _positions(generation, changes, as_of_s).model_dump_json().encode())
         save_searcher(searcher, writer.path(index_file_name(searcher)))
         golden_path = writer.path(GOLDEN_FILE)
@@ -139,6 +143,30 @@ def catalogue_with_changes(
     kept = base.filter(~pl.col("item_id").is_in(fresh["item_id"].implode()))
     wanted = pl.DataFrame({"item_id": list(item_ids)}, schema={"item_id": pl.String})
     return wanted.join(pl.concat([kept, fresh]), on="item_id", how="left", maintain_order="left").select(base.columns)
+
+
+def _names(serving: ServingModel, catalogue: pl.DataFrame) -> AttributeNames:
+    """The attributes by kind: as the generation says, or, of one without a table, as the model reads them."""
+    if serving.attributes is not None:
+        kinds = serving.attributes.kinds
+    else:
+        texts, numbers = serving.model.encoders.items.text, catalogue.select(pl.selectors.numeric()).columns
+        kinds = {
+            name: AttributeKind.TEXT
+            if name in texts
+            else AttributeKind.NUMERIC
+            if name in numbers
+            else AttributeKind.CATEGORICAL
+            for name in catalogue.columns
+            if name != "item_id"
+        }
+
+    def of(kind: AttributeKind) -> tuple[str, ...]:
+        return tuple(name for name in kinds if kinds[name] is kind)
+
+    return AttributeNames(
+        categorical=of(AttributeKind.CATEGORICAL), numeric=of(AttributeKind.NUMERIC), text=of(AttributeKind.TEXT)
+    )
 
 
 def _user_vectors(serving: ServingModel, as_of_s: int) -> NDArray[np.float32]:

@@ -1,0 +1,1 @@
+"""What shoppers do: taken in, checked, written to the store's log and states, read back, forgotten."""

@@ -1,0 +1,14 @@
+#!lua
+-- Replaces a person's state by an empty one that says when the person was purged. It never expires.
+-- KEYS  state
+-- Gives {number of events that were in it, milliseconds of now}.
+local state = redis.call('GET', KEYS[1])
+local count = 0
+if state then
+  local _, _, deeds, signals = struct.unpack('<HHHH', state)
+  count = deeds + signals
+end
+local now = redis.call('TIME')
+local purged = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('SET', KEYS[1], struct.pack('<HHHHddI8', 1, 0, 0, 0, 0, purged, 0))
+return {count, purged}
