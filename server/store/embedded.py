@@ -200,7 +200,6 @@ class EmbeddedStore:
         """The store has ended unasked: another is started at once, unless they die young again and again."""
         was_up, self._process = self.state is StoreState.UP, None
         lived_s = time.monotonic() - process.started_s
-        self.restart_count += 1
         if was_up and lived_s >= STABLE_AFTER_S:
             self._young_deaths = 0
         self._back_off()
@@ -208,6 +207,7 @@ class EmbeddedStore:
             self._fail("the store's process has ended")
         else:
             self._fail(f"the store cannot start on {self.directory.data}: {process.complaint()}")
+        self.restart_count += 1  # last: who sees it sees the store down
 
     def _back_off(self) -> None:
         self._young_deaths += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -22,6 +23,18 @@ from server.store.process import server_binary
 from server.store.syncing import data_files
 from tests.server.pool_process import alive
 from tests.server.store.stores import client_of, embedded, kill_store, left_living, run_id, wait_until
+
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at processes through /proc")
+
+
+def pids_of_session(leader: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[3]) == leader:
+                found.append(int(path.parent.name))
+    return found
 
 
 def test_a_first_start_makes_a_private_directory_and_an_empty_store(directory: Path) -> None:
@@ -99,6 +112,24 @@ def test_a_store_that_dies_is_started_again_and_has_every_acknowledged_write(dir
             for number in range(2):
                 # One more may have been done whose answer was lost; never one less, for each counts from the last.
                 assert int(client.get(f"writer-{number}")) >= acknowledged[number]
+
+
+def test_a_store_killed_while_it_rewrites_its_file_comes_back_at_once_and_leaves_nothing(directory: Path) -> None:
+    with embedded(directory) as store, client_of(store.address) as client:
+        pipe = client.pipeline(transaction=False)
+        for number in range(20_000):
+            pipe.set(f"key-{number}", os.urandom(1_000))
+        pipe.execute()
+        client.bgrewriteaof()
+        wait_until(lambda: list(directory.glob("temp-rewriteaof-*")))
+        client.set("last", "yes")
+        killed = kill_store(store)
+        wait_until(lambda: store.restart_count == 1 and store.is_up)
+        assert store.restart_count == 1
+        assert client.get("last") == b"yes"
+        assert client.dbsize() == 20_001
+        assert not list(directory.glob("temp-*"))
+        assert not [pid for pid in pids_of_session(killed) if alive(pid)]
 
 
 def test_every_second_leaves_no_acknowledged_write_in_the_store_s_memory(directory: Path) -> None:
