@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -23,7 +24,6 @@ from server.store.process import server_binary
 from server.store.syncing import data_files
 from tests.server.pool_process import alive
 from tests.server.store.stores import client_of, embedded, kill_store, left_living, run_id, wait_until
-
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at processes through /proc")
 
@@ -67,6 +67,29 @@ def test_a_store_left_by_a_killed_server_is_adopted_and_stopped_at_the_end(direc
         assert store.is_owner
         assert store.restart_count == 0
     assert not alive(pid)
+
+
+def test_another_store_on_our_socket_is_not_taken_for_ours(directory: Path, tmp_path: Path) -> None:
+    place = StoreDirectory(directory)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = [str(server_binary()), "--port", "0", "--unixsocket", str(place.socket), "--save", ""]
+    with subprocess.Popen(command, cwd=elsewhere, stdout=subprocess.DEVNULL) as other:
+        living = place.lock("living")
+        assert living is not None
+        try:
+            wait_until(place.socket.exists)
+            with embedded(directory, wait=False) as store, client_of(place.address) as client:
+                with pytest.raises(StoreUnfit, match="elsewhere"):
+                    store.until_up(20.0)
+                assert client.config_get("maxmemory")["maxmemory"] == "0"  # it was told nothing
+                living.release()
+                other.kill()
+                other.wait()
+                wait_until(lambda: store.is_up)
+        finally:
+            living.release()
+            other.kill()
 
 
 def test_durability_and_memory_of_an_adopted_store_are_those_of_this_configuration(directory: Path) -> None:
