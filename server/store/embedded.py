@@ -160,6 +160,10 @@ class EmbeddedStore:
             except (OSError, StoreError) as error:
                 self._back_off()
                 self._fail(str(error))
+            except Exception as error:  # the watch goes on whatever happens
+                _LOGGER.exception("the watch over the store failed")
+                self._back_off()
+                self._fail(f"{type(error).__name__}: {error}")
             self._stopping.wait(WATCH_INTERVAL_S)
 
     def _look(self) -> None:

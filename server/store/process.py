@@ -208,6 +208,7 @@ def _start(config: StoreConfig, directory: StoreDirectory, living: Lock) -> Stor
             stdout=log,
             stderr=log,
             cwd=directory.path,
+            env={name: value for name, value in os.environ.items() if not name.startswith("TWINRANK_")},  # no tokens
             start_new_session=True,
             pass_fds=(living.descriptor,),
         )
