@@ -26,6 +26,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from server.domain import Answer, BatchTimings, Query
 from server.errors import DeadlinePassed, EngineFault, NoGeneration, QueueFull, ShuttingDown
+from server.state.recent import ShopperStates
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,8 +46,13 @@ class Engine(Protocol):
     def context_columns(self) -> tuple[str, ...]:
         """Context columns that the model knows."""
 
-    def answer(self, queries: Sequence[Query]) -> tuple[list[Answer], BatchTimings]:
-        """Answers any mix of queries, in their order. Called from one thread at a time."""
+    def answer(
+        self, queries: Sequence[Query], states: ShopperStates | None = None, /
+    ) -> tuple[list[Answer], BatchTimings]:
+        """Answers any mix of queries, in their order. Called from one thread at a time.
+
+        `states`: what the store knows of the queries' shoppers; the batcher hands in none (`server.state` does).
+        """
 
 
 class Answered(NamedTuple):

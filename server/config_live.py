@@ -81,6 +81,9 @@ class StateConfig(Section):
     event_ids_max: Count = Field(
         256, description="Newest event ids, 8 bytes each: within so many events of a shopper a duplicate is noticed."
     )
+    cart_days: float = Field(
+        30.0, gt=0, description="What was put into the cart longer ago is not taken for the cart placement's context."
+    )
     idle_days: Count = Field(400, description="A shopper who did nothing for so long is forgotten.")
 
 

@@ -17,6 +17,7 @@ from server.config import DEFAULT_PLACEMENT, PlacementRepeatPolicy, ServerConfig
 from server.domain import RecentEvent, RecommendQuery, RepeatPolicy, ScoreQuery, Shopper, SimilarItemsQuery
 from server.errors import VIOLATIONS_MAX, InvalidRequest, MalformedMessage, Violation
 from server.fields import check_count, check_id, check_ids, check_page_size, check_text, shown, timestamp_s
+from server.state.token import TokenInvalid, read_token
 
 DEFAULT_EVENT_TYPE = "view"
 
@@ -213,7 +214,18 @@ class Decoder:
             path = prefix + "context_item_ids"
             context_item_ids = check_ids(request.context_item_ids, limits.context_items_max, id_max, path, violations)
         context = self._context(request.context, prefix, violations) if request.context else {}
-        return Shopper(user_id, visitor_id, recent_events, context_item_ids, context)
+        position_ms = 0.0
+        if request.position_token:
+            position_ms = self._position_ms(request.position_token, prefix, violations)
+        return Shopper(user_id, visitor_id, recent_events, context_item_ids, context, position_ms)
+
+    def _position_ms(self, token: str, prefix: str, violations: list[Violation]) -> float:
+        try:
+            return read_token(token)
+        except TokenInvalid as error:
+            path = prefix + "position_token"
+            violations.append(Violation(path, f"{shown(token)} {error}; give back what WriteEvents returned"))
+            return 0.0
 
     def _recent_events(
         self, events: Sequence[pb.RecentEvent], request_time_s: float, prefix: str, violations: list[Violation]

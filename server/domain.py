@@ -27,6 +27,14 @@ class Source(IntFlag):
     SIMILAR = 8
 
 
+class StateGap(IntEnum):
+    """Whether an answer was made without something that the store should know of the shopper."""
+
+    NONE = 0
+    UNAVAILABLE = 1
+    BEHIND_POSITION = 2
+
+
 @dataclass(frozen=True, slots=True)
 class RecentEvent:
     """One thing a shopper did, sent with the request."""
@@ -38,13 +46,17 @@ class RecentEvent:
 
 @dataclass(frozen=True, slots=True)
 class Shopper:
-    """Who asks and what is known of them from the request itself."""
+    """Who asks and what is known of them from the request itself.
+
+    `position_ms`: the answer is to have seen the shopper's events up to there in the log; 0: whatever is there.
+    """
 
     user_id: str = ""
     visitor_id: str = ""
     recent_events: tuple[RecentEvent, ...] = ()
     context_item_ids: tuple[str, ...] = ()
     context: Mapping[str, str] = field(default_factory=dict)
+    position_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +114,7 @@ class RecommendAnswer:
     generation_id: str
     shortfall: bool
     explanations: list[ItemExplanation] = field(default_factory=list)
+    gap: StateGap = StateGap.NONE
 
 
 @dataclass(frozen=True, slots=True)

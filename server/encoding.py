@@ -16,6 +16,7 @@ from server.domain import (
     ScoreAnswer,
     SimilarItemsAnswer,
     Source,
+    StateGap,
 )
 from server.errors import EngineFault
 from server.wire import embedded, packed_floats, packed_small
@@ -33,6 +34,10 @@ _ALL_SOURCES = [
 ]
 _FIRST_SOURCE = bytes(sources[0] for sources in _ALL_SOURCES).ljust(256, b"\0")
 """From a set of flags to the source that is named: for `bytes.translate`."""
+_WIRE_OF_GAP = {
+    StateGap.UNAVAILABLE: pb.DEGRADED_REASON_STATE_UNAVAILABLE,
+    StateGap.BEHIND_POSITION: pb.DEGRADED_REASON_BEHIND_POSITION,
+}
 _SCORES_FIELD = pb.RecommendResponse.SCORES_FIELD_NUMBER
 _SOURCES_FIELD = pb.RecommendResponse.SOURCES_FIELD_NUMBER
 _RESPONSES_FIELD = pb.BatchRecommendResponse.RESPONSES_FIELD_NUMBER
@@ -55,9 +60,9 @@ def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered,
         attribution_token=encode_token(request_id, generation_id, query.placement, query.request_time_s),
         generation_id=generation_id,
     )
-    if answer.shortfall:
+    if answer.shortfall or answer.gap:
         response.degraded = True
-        response.degraded_reason = pb.DEGRADED_REASON_SHORTFALL
+        response.degraded_reason = _WIRE_OF_GAP[answer.gap] if answer.gap else pb.DEGRADED_REASON_SHORTFALL
     if timings:
         response.timings.CopyFrom(encode_timings(answered))
     if query.explain:

@@ -8,6 +8,7 @@ Queries of one kind and placement run as one batch; its answers are those of its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeGuard
 
 import numpy as np
@@ -27,11 +28,13 @@ from server.domain import (
     SimilarItemsAnswer,
     SimilarItemsQuery,
     Source,
+    StateGap,
     UnknownItem,
 )
 from server.placements import plan
 from server.serving_model import ServingModel
-from server.shoppers import Readied, ShopperReader
+from server.shoppers import Readied, RecentSettings, ShopperReader
+from server.state.recent import ShopperStates
 from server.stopwatch import Stopwatch
 from server.threads import compute_on_one_thread
 from towers.candidates import Candidates, Exclusions
@@ -44,10 +47,15 @@ _SOURCES = tuple(Source(bits) for bits in range(2 * max(Source)))
 class Engine:
     """Answers queries from one generation. Pure: no state changes, so any number of engines may share a model."""
 
-    def __init__(self, serving: ServingModel, placements: Mapping[str, PlacementConfig]) -> None:
+    def __init__(
+        self,
+        serving: ServingModel,
+        placements: Mapping[str, PlacementConfig],
+        recent: RecentSettings = RecentSettings(),
+    ) -> None:
         self._serving = serving
         self._plans = plan(placements, serving.model.settings.candidates)
-        self._reader = ShopperReader(serving)
+        self._reader = ShopperReader(serving, recent)
 
     @property
     def generation_id(self) -> str:
@@ -64,14 +72,17 @@ class Engine:
         """Context columns that requests may carry."""
         return tuple(self._serving.contexts)
 
-    def answer(self, queries: Sequence[Query]) -> tuple[list[Answer], BatchTimings]:
-        """Answers every query, in their order."""
+    def answer(
+        self, queries: Sequence[Query], states: ShopperStates | None = None
+    ) -> tuple[list[Answer], BatchTimings]:
+        """Answers every query, in their order. `states`: what the store knows of their shoppers, query by query."""
         compute_on_one_thread()
         watch = Stopwatch()
         answers: list[Answer | None] = [None] * len(queries)
         for (_, placement, _), places in self._groups(queries).items():
             group = [queries[place] for place in places]
-            for place, answer in zip(places, self._solve(group, placement, watch), strict=True):
+            known = None if states is None else states.take(places)
+            for place, answer in zip(places, self._solve(group, known, placement, watch), strict=True):
                 answers[place] = answer
         return [answer for answer in answers if answer is not None], watch.timings(len(queries))
 
@@ -88,18 +99,24 @@ class Engine:
     def _wants_seed(self, query: Query) -> TypeGuard[RecommendQuery | ScoreQuery]:
         return not isinstance(query, SimilarItemsQuery) and self._plans[query.placement].role is ContextItems.SEED
 
-    def _solve(self, group: Sequence[Query], placement: str, watch: Stopwatch) -> Sequence[Answer]:
+    def _solve(
+        self, group: Sequence[Query], states: ShopperStates | None, placement: str, watch: Stopwatch
+    ) -> Sequence[Answer]:
         """One group, whose queries are all of one kind."""
         if recommend := [query for query in group if isinstance(query, RecommendQuery)]:
-            return self._recommend(recommend, placement, watch)
+            return self._recommend(recommend, states, placement, watch)
         if score := [query for query in group if isinstance(query, ScoreQuery)]:
-            return self._score(score, placement, watch)
+            return self._score(score, states, placement, watch)
         return self._similar_items([query for query in group if isinstance(query, SimilarItemsQuery)], watch)
 
     def _embed(
-        self, queries: Sequence[RecommendQuery | ScoreQuery], placement: str, watch: Stopwatch
+        self,
+        queries: Sequence[RecommendQuery | ScoreQuery],
+        states: ShopperStates | None,
+        placement: str,
+        watch: Stopwatch,
     ) -> tuple[Readied, Embedded]:
-        readied = self._reader.read(queries, self._plans[placement].role)
+        readied = self._reader.read(queries, self._plans[placement].role, states)
         watch.lap("state")
         embedded = self._serving.recommender.embed(readied.shoppers)
         watch.lap("user_tower")
@@ -113,14 +130,19 @@ class Engine:
         watch.lap("retrieve")
         return candidates
 
-    def _recommend(self, queries: Sequence[RecommendQuery], placement: str, watch: Stopwatch) -> list[RecommendAnswer]:
-        readied, embedded = self._embed(queries, placement, watch)
+    def _recommend(
+        self, queries: Sequence[RecommendQuery], states: ShopperStates | None, placement: str, watch: Stopwatch
+    ) -> list[RecommendAnswer]:
+        readied, embedded = self._embed(queries, states, placement, watch)
         hides_bought = [query.repeat_policy is RepeatPolicy.EXCLUDE_BOUGHT for query in queries]
         exclusions = self._exclusions(readied, np.array(hides_bought, np.bool_))
         candidates = self._retrieve(readied, embedded, exclusions, placement, watch)
         recommender = self._serving.recommender
         scores = recommender.score(embedded, candidates, recommender.pair_inputs(embedded, candidates))
         answers = self._lists(queries, embedded, candidates, scores)
+        if states is not None and states.gaps.any():
+            gaps = map(StateGap, states.gaps.tolist())
+            answers = [replace(answer, gap=gap) for answer, gap in zip(answers, gaps, strict=True)]
         watch.lap("rank")
         return answers
 
@@ -182,9 +204,11 @@ class Engine:
             for bits, cosine, index in zip(sources.tolist(), similarity, group.tolist(), strict=True)
         ]
 
-    def _score(self, queries: Sequence[ScoreQuery], placement: str, watch: Stopwatch) -> list[ScoreAnswer]:
+    def _score(
+        self, queries: Sequence[ScoreQuery], states: ShopperStates | None, placement: str, watch: Stopwatch
+    ) -> list[ScoreAnswer]:
         """Recommend's scores, bought items allowed and nothing excluded; items that no source brings are ranked too."""
-        readied, embedded = self._embed(queries, placement, watch)
+        readied, embedded = self._embed(queries, states, placement, watch)
         exclusions = self._exclusions(readied, np.zeros(len(queries), np.bool_))
         brought = self._retrieve(readied, embedded, exclusions, placement, watch)
         recommender = self._serving.recommender

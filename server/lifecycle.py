@@ -30,7 +30,10 @@ from server.health import Health
 from server.logs import RequestLog, configure_logs
 from server.metrics import Gauges, Metrics, MetricsListener
 from server.service import RecommendationService
+from server.state.reader import StateReader
+from server.state.stateful_engine import StatefulEngine
 from server.store.address import StoreAddress
+from server.store.connection import connect
 from server.store.keeper import StoreKeeper
 from server.streaming import StreamService
 
@@ -55,6 +58,9 @@ class Server:
         """
         self._config = config
         self.store = store
+        self._states = None
+        if store is not None:
+            self._states = StateReader(connect(store, timeout_s=config.store.read_timeout_ms / 1000))
         self._fallback_id = fallback_id
         self._loop = asyncio.get_running_loop()
         self._started_at_s = time.time()
@@ -177,7 +183,7 @@ class Server:
 
     def _swap(self, engine: Engine) -> None:
         """Called on the follower's thread."""
-        self.batcher.swap(engine)
+        self.batcher.swap(engine if self._states is None else StatefulEngine(engine, self._states))
         self._loop.call_soon_threadsafe(self._health.set_serving)
 
     def _attach_gauges(self) -> None:

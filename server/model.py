@@ -5,7 +5,8 @@ Files of a generation, beside its manifest:
     model.json, towers.safetensors, ranker.safetensors     the trained model (towers.model)
     items.safetensors, users.safetensors                   the snapshot (towers.snapshot), memory-mapped
     items.ids, users.ids                                   the shop's ids, row by row
-    index.faiss or index.safetensors                       the searcher over the retrievable rows
+    index.faiss, index.int8.safetensors, index.safetensors the searcher over the retrievable rows (one of them)
+    live.json                                              how far it has followed the store
     catalogue.parquet                                      item attributes, row by row, for filters
     golden.json                                            queries and the answers that this generation must give
 """
@@ -16,6 +17,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from index.generation.positions import POSITIONS_FILE, LivePositions
 from index.item_ids import ItemIds
 from index.mapped_tensors import open_tensors
 from index.storage import find_index_file, open_searcher
@@ -24,6 +26,7 @@ from server.engine import Engine
 from server.fitness import CATALOGUE_FILE, ITEM_IDS_FILE, USER_IDS_FILE, GenerationUnfit, check_catalogue, check_fit
 from server.golden import GOLDEN_FILE, check_golden
 from server.serving_model import ServingModel
+from server.shoppers import RecentSettings
 from server.threads import compute_on_one_thread
 from towers.model import MODEL_FILE, RANKER_FILE, TOWERS_FILE, model_from_files
 from towers.recommender import Recommender, UserEmbedder
@@ -60,6 +63,7 @@ def open_serving_model(generation: GenerationFiles, *, examined: bool = False) -
             model.encoders.target_codes,
             model.settings.features.affinity_attributes,
         )
+        positions = _positions(generation, snapshot)
         item_ids = ItemIds.open(generation.path(ITEM_IDS_FILE))
         user_ids = ItemIds.open(generation.path(USER_IDS_FILE))
         index_name = find_index_file(generation.names)
@@ -68,18 +72,29 @@ def open_serving_model(generation: GenerationFiles, *, examined: bool = False) -
         raise GenerationUnfit(f"{generation.id}: {error}") from error
     embedder = UserEmbedder(model.user_tower, snapshot.items.vectors, model.settings.features.sequence_events_max)
     recommender = Recommender(embedder, model.ranker, snapshot.items, snapshot.item_part, searcher)
-    serving = ServingModel(generation.id, model, snapshot, item_ids, user_ids, recommender, searcher)
+    serving = ServingModel(generation.id, model, snapshot, item_ids, user_ids, positions, recommender, searcher)
     if not examined:
         check_fit(serving, index_name)
         check_catalogue(serving, generation.path(CATALOGUE_FILE))
     return serving
 
 
+def _positions(generation: GenerationFiles, snapshot: Snapshot) -> LivePositions:
+    """As the generation says; one that does not say was built from files alone."""
+    if POSITIONS_FILE in generation.names:
+        return LivePositions.model_validate_json(generation.path(POSITIONS_FILE).read_bytes())
+    return LivePositions(files_until_s=int(snapshot.histories.time_s.max(initial=-1)) + 1)
+
+
 def load_engine(
-    generation: GenerationFiles, placements: Mapping[str, PlacementConfig], *, examined: bool = False
+    generation: GenerationFiles,
+    placements: Mapping[str, PlacementConfig],
+    recent: RecentSettings = RecentSettings(),
+    *,
+    examined: bool = False,
 ) -> Engine:
     """An engine that has warmed up and given its golden answers. Raises GenerationUnfit, GoldenMismatch."""
     compute_on_one_thread()
     serving = open_serving_model(generation, examined=examined)
     check_golden(serving, generation.path(GOLDEN_FILE))  # warms up every stage, too
-    return Engine(serving, placements)
+    return Engine(serving, placements, recent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from index.generation.positions import LivePositions
 from index.item_ids import ItemIds
 from index.searcher import Searcher
 from towers.features.vocabularies import Vocabulary
@@ -20,6 +21,7 @@ class ServingModel:
     Attributes:
         generation_id: its name. model: towers, ranker, encoders. snapshot: items and users.
         item_ids, user_ids: the shop's ids of the snapshot's rows.
+        positions: what of the events and changes outside it is in it already.
         recommender: the pure computation over all of it. searcher: nearest items, for SimilarItems.
     """
 
@@ -28,6 +30,7 @@ class ServingModel:
     snapshot: Snapshot
     item_ids: ItemIds
     user_ids: ItemIds
+    positions: LivePositions
     recommender: Recommender
     searcher: Searcher
 

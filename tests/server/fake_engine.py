@@ -56,7 +56,7 @@ class FakeEngine:
         self.batches: list[list[Query]] = []
         self.broken_answer: Answer | None = None
 
-    def answer(self, queries: Sequence[Query]) -> tuple[list[Answer], BatchTimings]:
+    def answer(self, queries: Sequence[Query], states: object = None) -> tuple[list[Answer], BatchTimings]:
         self.batches.append(list(queries))
         self.entered.release()
         if not self.gate.wait(timeout=10):

@@ -68,6 +68,8 @@ def _shopper() -> Iterator[Case]:
     yield from _text("request_id")
     yield from _text("user_id")
     yield from _text("visitor_id")
+    yield Case("position_token", _set("position_token", "yesterday"), "position_token")
+    yield Case("position_token", _set("position_token", "AgAAAAAAAAAA"), "position_token")
     yield Case("placement", _set("placement", "nowhere"), "placement")
     yield Case("placement", _set("placement", "x" * 100_000), "placement")
     yield Case("recent_events.item_id", _event(item_id=""), "recent_events[1].item_id")
