@@ -150,8 +150,8 @@ async def ingested_per_s(target: str, payloads: list[bytes], seconds: float) -> 
     counted, began_s = Counted(), time.perf_counter()
     await closed_loop(transport, seconds, counted)
     took_s = time.perf_counter() - began_s
+    assert not transport.errors, transport.errors  # closing ends the streams, which is none
     await transport.close()
-    assert not transport.errors, transport.errors
     written = counted.requests - transport.duplicates
     return written / took_s, written
 
