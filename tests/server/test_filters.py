@@ -59,7 +59,7 @@ def catalogue(small_generation: SmallGeneration, serving: ServingModel) -> dict[
     """The items that may be recommended, by id, as the generation's catalogue has them."""
     path = open_generation(small_generation.root, small_generation.generation_id).path(CATALOGUE_FILE)
     rows = pl.read_parquet(path).to_dicts()
-    return {row["item_id"]: row for row, shown in zip(rows, serving.snapshot.items.retrievable, strict=True) if shown}
+    return {row["item_id"]: row for row, shown in zip(rows, serving.snapshot.items.retrievable, strict=False) if shown}
 
 
 def fitting(catalogue: dict[str, dict[str, Any]], name: str) -> set[str]:

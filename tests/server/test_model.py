@@ -71,6 +71,8 @@ def load_with(files: dict[str, bytes], tmp_path: Path) -> Callable[[Mapping[str,
 
 def test_the_files_of_a_generation(files: dict[str, bytes], load_with: Any) -> None:
     assert sorted(files) == [
+        "attributes.json",
+        "attributes.safetensors",
         "catalogue.parquet",
         "golden.json",
         "index.safetensors",
@@ -87,7 +89,7 @@ def test_the_files_of_a_generation(files: dict[str, bytes], load_with: Any) -> N
 
 
 def test_a_missing_file_is_named(files: dict[str, bytes], load_with: Any) -> None:
-    for name in files.keys() - {"live.json"}:  # generations that know no store have none
+    for name in files.keys() - {"live.json", "attributes.safetensors"}:  # older generations have none
         # Without its index a generation names all that it might have been.
         with pytest.raises((GenerationUnfit, GenerationError), match=name):
             load_with({name: None})
