@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 from twinrank.v1 import admin_pb2 as pb
+from twinrank.v1 import events_pb2
 
 from index import generation as generations
 from index.generation import read_key
@@ -26,9 +27,11 @@ from server.catalogue.desk import CatalogueDesk
 from server.catalogue.service import CATALOG_SERVICE
 from server.config import ServerConfig
 from server.errors import GenerationNotFound, GenerationRefused, InvalidRequest, Violation
+from server.events.purging import PurgeService
 from server.fields import check_id
-from server.front_grpcio import CallAdapter, add_service, bind, channel_options
+from server.front_grpcio import EVENT_SERVICE, CallAdapter, add_service, bind, channel_options
 from server.generations import FollowerStatus
+from server.store.address import StoreAddress
 
 ADMIN_SERVICE = pb.DESCRIPTOR.services_by_name["AdminService"].full_name
 ADMIN_RPCS_MAX = 16
@@ -160,7 +163,11 @@ class AdminService:
 
 
 def build_admin_server(
-    config: ServerConfig, service: AdminService, adapter: CallAdapter, catalogue: CatalogueDesk | None = None
+    config: ServerConfig,
+    service: AdminService,
+    adapter: CallAdapter,
+    purges: PurgeService,
+    catalogue: CatalogueDesk | None = None,
 ) -> aio.Server:
     """The admin listener's server, not yet bound to a port."""
     guard = service.authenticated
@@ -178,6 +185,8 @@ def build_admin_server(
         options=channel_options(config, port_shared=False), maximum_concurrent_rpcs=ADMIN_RPCS_MAX
     )
     add_service(server, ADMIN_SERVICE, handlers)
+    purge = adapter.unary("PurgeUser", events_pb2.PurgeUserRequest, guard(purges.purge_user))
+    add_service(server, EVENT_SERVICE, {"PurgeUser": purge})
     if catalogue is not None:
         add_service(server, CATALOG_SERVICE, catalogue.handlers(adapter, guard))
     return server
@@ -188,6 +197,7 @@ async def start_admin(
     follower: Follower,
     facts: ServerFacts,
     adapter: CallAdapter,
+    store: StoreAddress | None,
     catalogue: CatalogueDesk | None = None,
 ) -> tuple[aio.Server, int]:
     """The admin listener, and its port. `catalogue`: who takes changes of it; None where there is no store.
@@ -205,7 +215,7 @@ async def start_admin(
         facts,
         config.limits.id_bytes_max,
     )
-    server = build_admin_server(config, service, adapter, catalogue)
+    server = build_admin_server(config, service, adapter, PurgeService(config, store), catalogue)
     port = bind(server, config.admin.host, config.admin.port)
     await server.start()
     return server, port

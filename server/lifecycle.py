@@ -189,7 +189,9 @@ class Server:
             draining=lambda: self._draining,
         )
         adapter = CallAdapter(self.metrics, self._request_log, ADMIN_DEADLINE_S)
-        self._admin, self.admin_port = await start_admin(self._config, self.follower, facts, adapter, self._desk)
+        self._admin, self.admin_port = await start_admin(
+            self._config, self.follower, facts, adapter, self.store, self._desk
+        )
         if self._desk is not None:
             self._desk.start()
 

@@ -81,8 +81,12 @@ def publish(
     key: bytes | None,
     say: Callable[[str], None],
     positions: LivePositions | None = None,
+    until_s: int | None = None,
 ) -> Published:
-    """Builds and publishes; CURRENT stays as it is. `positions`: what of the store's streams the dataset holds.
+    """Builds and publishes; CURRENT stays as it is.
+
+    `positions`: what of the store's streams the dataset holds. `until_s`: up to when its events are read; default the
+    end of training, or just after the last event.
 
     Raises ConfigError, DatasetError, SearchError, IndexBuildError, GenerationUnfit, GoldenMismatch, GenerationError,
     OSError.
@@ -100,7 +104,8 @@ def publish(
         raise ConfigError(f"[index]: {error}") from error
     _check_columns(dataset, model)
     end = shop.training.train_end
-    until_s = int(end.timestamp()) if end is not None else dataset.meta.last_time_s + 1
+    if until_s is None:
+        until_s = int(end.timestamp()) if end is not None else dataset.meta.last_time_s + 1
     snapshot, order, queries = _snapshot(dataset, model, until_s)
     if snapshot.retrievable_count == 0:
         raise DatasetError(

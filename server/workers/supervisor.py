@@ -195,7 +195,7 @@ class _Supervisor:
         if self._keeper.address is not None:
             self._desk = CatalogueDesk(self._config, self._keeper.address)
             self._desk.start()
-        return await start_admin(self._config, pool, facts, adapter, self._desk)
+        return await start_admin(self._config, pool, facts, adapter, self._keeper.address, self._desk)
 
     async def _announce(self, admin_port: int, metrics_port: int) -> None:
         await self._pool.until_listening()
