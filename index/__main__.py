@@ -1,4 +1,4 @@
-"""`python -m index COMMAND`: rebuild, tune, list, verify, activate and roll back generations."""
+"""`python -m index COMMAND`: rebuild, tune, list, verify, activate, roll back and prune generations."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import typer
 
 from index.commands.activate import activate
 from index.commands.list import list_
+from index.commands.prune import prune
 from index.commands.rebuild import rebuild
 from index.commands.rollback import rollback
 from index.commands.tune import tune
@@ -18,6 +19,7 @@ app.command("list")(list_)
 app.command("verify")(verify)
 app.command("activate")(activate)
 app.command("rollback")(rollback)
+app.command("prune")(prune)
 
 if __name__ == "__main__":
     app()

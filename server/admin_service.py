@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 from twinrank.v1 import admin_pb2 as pb
+from twinrank.v1 import events_pb2
 
 from index import generation as generations
 from index.generation import read_key
@@ -24,9 +25,11 @@ from server.admin_token import admin_token, check_token
 from server.call import Call, RequestIds
 from server.config import ServerConfig
 from server.errors import GenerationNotFound, GenerationRefused, InvalidRequest, Violation
+from server.events.purging import PurgeService
 from server.fields import check_id
-from server.front_grpcio import CallAdapter, add_service, bind, channel_options
+from server.front_grpcio import EVENT_SERVICE, CallAdapter, add_service, bind, channel_options
 from server.generations import FollowerStatus
+from server.store.address import StoreAddress
 
 ADMIN_SERVICE = pb.DESCRIPTOR.services_by_name["AdminService"].full_name
 ADMIN_RPCS_MAX = 16
@@ -157,7 +160,9 @@ class AdminService:
         return listed
 
 
-def build_admin_server(config: ServerConfig, service: AdminService, adapter: CallAdapter) -> aio.Server:
+def build_admin_server(
+    config: ServerConfig, service: AdminService, adapter: CallAdapter, purges: PurgeService
+) -> aio.Server:
     """The admin listener's server, not yet bound to a port."""
     guard = service.authenticated
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
@@ -174,11 +179,17 @@ def build_admin_server(config: ServerConfig, service: AdminService, adapter: Cal
         options=channel_options(config, port_shared=False), maximum_concurrent_rpcs=ADMIN_RPCS_MAX
     )
     add_service(server, ADMIN_SERVICE, handlers)
+    purge = adapter.unary("PurgeUser", events_pb2.PurgeUserRequest, guard(purges.purge_user))
+    add_service(server, EVENT_SERVICE, {"PurgeUser": purge})
     return server
 
 
 async def start_admin(
-    config: ServerConfig, follower: Follower, facts: ServerFacts, adapter: CallAdapter
+    config: ServerConfig,
+    follower: Follower,
+    facts: ServerFacts,
+    adapter: CallAdapter,
+    store: StoreAddress | None,
 ) -> tuple[aio.Server, int]:
     """The admin listener, and its port.
 
@@ -195,7 +206,7 @@ async def start_admin(
         facts,
         config.limits.id_bytes_max,
     )
-    server = build_admin_server(config, service, adapter)
+    server = build_admin_server(config, service, adapter, PurgeService(config, store))
     port = bind(server, config.admin.host, config.admin.port)
     await server.start()
     return server, port

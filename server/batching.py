@@ -20,10 +20,11 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from index.filters.attributes import AttributeKind
 from server.domain import Answer, BatchTimings, Query
 from server.errors import DeadlinePassed, EngineFault, NoGeneration, QueueFull, ShuttingDown
 from server.state.recent import ShopperStates
@@ -45,6 +46,10 @@ class Engine(Protocol):
     @property
     def context_columns(self) -> tuple[str, ...]:
         """Context columns that the model knows."""
+
+    @property
+    def attributes(self) -> Mapping[str, AttributeKind] | None:
+        """The items' attributes that filters may name; None where there are none to filter by."""
 
     def answer(
         self, queries: Sequence[Query], states: ShopperStates | None = None, /

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
+from index.filters.expressions import Expression
+
 
 class RepeatPolicy(IntEnum):
     """Whether items that the shopper has bought may be recommended again."""
@@ -70,6 +72,7 @@ class RecommendQuery:
     repeat_policy: RepeatPolicy
     exclude_item_ids: tuple[str, ...] = ()
     explain: bool = False
+    filter: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class SimilarItemsQuery:
     item_id: str
     page_size: int
     exclude_item_ids: tuple[str, ...] = ()
+    filter: Expression | None = None
 
 
 Query = RecommendQuery | ScoreQuery | SimilarItemsQuery
@@ -143,7 +147,16 @@ class UnknownItem:
     generation_id: str
 
 
-Answer = RecommendAnswer | ScoreAnswer | SimilarItemsAnswer | UnknownItem
+@dataclass(frozen=True, slots=True)
+class FilterRefused:
+    """The answer to a query whose filter was decoded for another generation than this, which cannot be asked it."""
+
+    field: str
+    description: str
+    generation_id: str
+
+
+Answer = RecommendAnswer | ScoreAnswer | SimilarItemsAnswer | UnknownItem | FilterRefused
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from twinrank.v1 import recommendation_pb2 as pb
 from server.attribution import encode_token
 from server.batching import Answered
 from server.domain import (
+    Answer,
+    FilterRefused,
     ItemExplanation,
     RecommendAnswer,
     RecommendQuery,
@@ -18,7 +20,7 @@ from server.domain import (
     Source,
     StateGap,
 )
-from server.errors import EngineFault
+from server.errors import EngineFault, InvalidRequest, Violation
 from server.wire import embedded, packed_floats, packed_small
 
 _WIRE_OF_SOURCE = {  # what says most about the shopper comes first, and is named where several sources agree
@@ -49,6 +51,7 @@ def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered,
     """The list of one query as a RecommendResponse, with the token that ties later events to it."""
     answer = answered.answer
     if not isinstance(answer, RecommendAnswer):
+        refuse(answer)
         raise EngineFault(f"a RecommendQuery was answered with {type(answer).__name__}")
     _check_columns(answer.item_ids, answer.scores, answer.sources)
     if answer.explanations and len(answer.explanations) != len(answer.item_ids):
@@ -74,6 +77,12 @@ def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered,
             packed_small(_SOURCES_FIELD, bytes(answer.sources).translate(_FIRST_SOURCE)),
         )
     )
+
+
+def refuse(answer: Answer) -> None:
+    """Raises InvalidRequest for a query that the generation which came to answer it could not be asked."""
+    if isinstance(answer, FilterRefused):
+        raise InvalidRequest([Violation(answer.field, answer.description)])
 
 
 def encode_batch_recommend(responses: Iterable[bytes]) -> bytes:
@@ -102,6 +111,7 @@ def encode_similar_items(request_id: str, answered: Answered) -> bytes:
     """The neighbours of one item, as a SimilarItemsResponse."""
     answer = answered.answer
     if not isinstance(answer, SimilarItemsAnswer):
+        refuse(answer)
         raise EngineFault(f"a SimilarItemsQuery was answered with {type(answer).__name__}")
     _check_columns(answer.item_ids, answer.scores, answer.scores)
     response = pb.SimilarItemsResponse(

@@ -14,6 +14,8 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from index.filters.attributes import AttributeKind
+from index.searcher import empty_answer
 from server.config import ContextItems, PlacementConfig
 from server.domain import (
     Answer,
@@ -31,6 +33,7 @@ from server.domain import (
     StateGap,
     UnknownItem,
 )
+from server.filtering import ItemFilters
 from server.placements import plan
 from server.serving_model import ServingModel
 from server.shoppers import Readied, RecentSettings, ShopperReader
@@ -39,6 +42,7 @@ from server.stopwatch import Stopwatch
 from server.threads import compute_on_one_thread
 from towers.candidates import Candidates, Exclusions
 from towers.recommender import Embedded, top
+from towers.retrieval import Allowed
 
 _SOURCES = tuple(Source(bits) for bits in range(2 * max(Source)))
 """Every bit set there can be: to make a Source anew for each item costs more than to rank it."""
@@ -56,6 +60,7 @@ class Engine:
         self._serving = serving
         self._plans = plan(placements, serving.model.settings.candidates)
         self._reader = ShopperReader(serving, recent)
+        self._filters = ItemFilters(serving)
 
     @property
     def generation_id(self) -> str:
@@ -72,14 +77,22 @@ class Engine:
         """Context columns that requests may carry."""
         return tuple(self._serving.contexts)
 
+    @property
+    def attributes(self) -> Mapping[str, AttributeKind] | None:
+        """The items' attributes that filters may name; None where there are none to filter by."""
+        return self._filters.kinds
+
     def answer(
         self, queries: Sequence[Query], states: ShopperStates | None = None
     ) -> tuple[list[Answer], BatchTimings]:
         """Answers every query, in their order. `states`: what the store knows of their shoppers, query by query."""
         compute_on_one_thread()
         watch = Stopwatch()
-        answers: list[Answer | None] = [None] * len(queries)
-        for (_, placement, _), places in self._groups(queries).items():
+        answers: list[Answer | None] = [self._filters.refusal(query) for query in queries]
+        for (_, placement, _), members in self._groups(queries).items():
+            places = [place for place in members if answers[place] is None]
+            if not places:
+                continue
             group = [queries[place] for place in places]
             known = None if states is None else states.take(places)
             for place, answer in zip(places, self._solve(group, known, placement, watch), strict=True):
@@ -123,10 +136,16 @@ class Engine:
         return readied, embedded
 
     def _retrieve(
-        self, readied: Readied, embedded: Embedded, exclusions: Exclusions, placement: str, watch: Stopwatch
+        self,
+        readied: Readied,
+        embedded: Embedded,
+        exclusions: Exclusions,
+        placement: str,
+        watch: Stopwatch,
+        allowed: Allowed | None = None,
     ) -> Candidates:
         settings = self._plans[placement].settings(seeded=readied.seeds is not None)
-        candidates = self._serving.recommender.retrieve(embedded, settings, exclusions, readied.seeds)
+        candidates = self._serving.recommender.retrieve(embedded, settings, exclusions, readied.seeds, allowed)
         watch.lap("retrieve")
         return candidates
 
@@ -136,7 +155,8 @@ class Engine:
         readied, embedded = self._embed(queries, states, placement, watch)
         hides_bought = [query.repeat_policy is RepeatPolicy.EXCLUDE_BOUGHT for query in queries]
         exclusions = self._exclusions(readied, np.array(hides_bought, np.bool_))
-        candidates = self._retrieve(readied, embedded, exclusions, placement, watch)
+        allowed = self._filters.allowed(queries)
+        candidates = self._retrieve(readied, embedded, exclusions, placement, watch, allowed)
         recommender = self._serving.recommender
         scores = recommender.score(embedded, candidates, recommender.pair_inputs(embedded, candidates))
         answers = self._lists(queries, embedded, candidates, scores)
@@ -241,7 +261,8 @@ class Engine:
         watch.lap("state")
         if len(known):
             depth = max(queries[place].page_size + len(left_out[place]) for place in known.tolist()) + 1
-            scores, found = serving.searcher.search(serving.snapshot.items.vectors[rows[known]], depth)
+            vectors = serving.snapshot.items.vectors[rows[known]]
+            scores, found = self._neighbours(vectors, [queries[place] for place in known.tolist()], depth)
             for line, place in enumerate(known.tolist()):
                 hidden = [*left_out[place], int(rows[place]), -1]
                 kept = np.flatnonzero(~np.isin(found[line], hidden))[: queries[place].page_size]
@@ -250,6 +271,20 @@ class Engine:
                 )
         watch.lap("retrieve")
         return answers
+
+    def _neighbours(
+        self, vectors: NDArray[np.float32], queries: Sequence[SimilarItemsQuery], depth: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The nearest items (B, depth) to the vectors (B, D), of those that each query's filter allows."""
+        searcher, allowed = self._serving.searcher, self._filters.allowed(queries)
+        if allowed is None:
+            return searcher.search(vectors, depth)
+        scores, rows = empty_answer(len(vectors), depth)
+        for place in np.unique(allowed.of_request).tolist():
+            mine = allowed.of_request == place
+            asked = searcher if place < 0 else allowed.filters[place].retriever
+            scores[mine], rows[mine] = asked.search(vectors[mine], depth)
+        return scores, rows
 
 
 def _sources_of(rows: NDArray[np.int32], brought: Candidates, item_count: int) -> NDArray[np.uint8]:

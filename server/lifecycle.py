@@ -179,7 +179,7 @@ class Server:
             draining=lambda: self._draining,
         )
         adapter = CallAdapter(self.metrics, self._request_log, ADMIN_DEADLINE_S)
-        self._admin, self.admin_port = await start_admin(self._config, self.follower, facts, adapter)
+        self._admin, self.admin_port = await start_admin(self._config, self.follower, facts, adapter, self.store)
 
     def _swap(self, engine: Engine) -> None:
         """Called on the follower's thread."""

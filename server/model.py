@@ -7,7 +7,8 @@ Files of a generation, beside its manifest:
     items.ids, users.ids                                   the shop's ids, row by row
     index.faiss, index.int8.safetensors, index.safetensors the searcher over the retrievable rows (one of them)
     live.json                                              how far it has followed the store
-    catalogue.parquet                                      item attributes, row by row, for filters
+    attributes.safetensors, attributes.json                item attributes, row by row, for filters (index.filters)
+    catalogue.parquet                                      the items as the shop gave them, row by row
     golden.json                                            queries and the answers that this generation must give
 """
 
@@ -17,6 +18,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import ValidationError
+
+from index.filters.attributes import ATTRIBUTES_FILE, VOCABULARIES_FILE, AttributeTable
 from index.generation.positions import POSITIONS_FILE, LivePositions
 from index.item_ids import ItemIds
 from index.mapped_tensors import open_tensors
@@ -68,11 +72,16 @@ def open_serving_model(generation: GenerationFiles, *, examined: bool = False) -
         user_ids = ItemIds.open(generation.path(USER_IDS_FILE))
         index_name = find_index_file(generation.names)
         searcher = open_searcher(generation.path(index_name))
+        attributes = None
+        if ATTRIBUTES_FILE in generation.names:
+            attributes = AttributeTable.open(generation.path(ATTRIBUTES_FILE), generation.path(VOCABULARIES_FILE))
     except (OSError, ValueError) as error:
         raise GenerationUnfit(f"{generation.id}: {error}") from error
     embedder = UserEmbedder(model.user_tower, snapshot.items.vectors, model.settings.features.sequence_events_max)
     recommender = Recommender(embedder, model.ranker, snapshot.items, snapshot.item_part, searcher)
-    serving = ServingModel(generation.id, model, snapshot, item_ids, user_ids, positions, recommender, searcher)
+    serving = ServingModel(
+        generation.id, model, snapshot, item_ids, user_ids, positions, recommender, searcher, attributes
+    )
     if not examined:
         check_fit(serving, index_name)
         check_catalogue(serving, generation.path(CATALOGUE_FILE))
@@ -82,7 +91,10 @@ def open_serving_model(generation: GenerationFiles, *, examined: bool = False) -
 def _positions(generation: GenerationFiles, snapshot: Snapshot) -> LivePositions:
     """As the generation says; one that does not say was built from files alone."""
     if POSITIONS_FILE in generation.names:
-        return LivePositions.model_validate_json(generation.path(POSITIONS_FILE).read_bytes())
+        try:
+            return LivePositions.model_validate_json(generation.path(POSITIONS_FILE).read_bytes())
+        except ValidationError as error:
+            raise ValueError(f"{POSITIONS_FILE} does not say how far the generation followed the store") from error
     return LivePositions(files_until_s=int(snapshot.histories.time_s.max(initial=-1)) + 1)
 
 

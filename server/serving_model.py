@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from index.filters import AttributeTable
 from index.generation.positions import LivePositions
 from index.item_ids import ItemIds
 from index.searcher import Searcher
@@ -23,6 +24,8 @@ class ServingModel:
         item_ids, user_ids: the shop's ids of the snapshot's rows.
         positions: what of the events and changes outside it is in it already.
         recommender: the pure computation over all of it. searcher: nearest items, for SimilarItems.
+        recommender: the pure computation over all of it. searcher: nearest items, for SimilarItems and filters.
+        attributes: what filters ask of the items; None in a generation that was made before there were filters.
     """
 
     generation_id: str
@@ -33,6 +36,7 @@ class ServingModel:
     positions: LivePositions
     recommender: Recommender
     searcher: Searcher
+    attributes: AttributeTable | None = None
 
     @property
     def contexts(self) -> Mapping[str, Vocabulary]:

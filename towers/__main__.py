@@ -12,12 +12,14 @@ import typer
 from towers.commands.evaluate import evaluate
 from towers.commands.ingest import ingest
 from towers.commands.train import train
+from towers.commands.update import update
 from towers.schema import DataError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Learn a shop's towers.")
 app.command()(ingest)
 app.command()(train)
 app.command()(evaluate)
+app.command()(update)
 
 
 @app.callback()

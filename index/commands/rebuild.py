@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from index.build import BuildReport, IndexBuildError, build_searcher
 from index.commands.location import KeyOption, errors_in_one_line, fail, find_key
 from index.config import IndexConfig
+from index.filters.attributes import ATTRIBUTES_FILE, VOCABULARIES_FILE, AttributeTable
 from index.generation import GenerationWriter, set_current
 from index.generation.positions import POSITIONS_FILE, LivePositions
 from index.item_ids import ItemIds
@@ -28,8 +29,11 @@ from index.searcher import SearchError
 from index.storage import index_file_name, save_searcher
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from towers.model import TrainedModel
     from towers.schema import Dataset, ShopConfig
+    from towers.schema.dataset import AttributeNames
     from towers.snapshot import Snapshot
 
 TUNING_USERS_MAX = 500
@@ -77,8 +81,12 @@ def publish(
     key: bytes | None,
     say: Callable[[str], None],
     positions: LivePositions | None = None,
+    until_s: int | None = None,
 ) -> Published:
-    """Builds and publishes; CURRENT stays as it is. `positions`: what of the store's streams the dataset holds.
+    """Builds and publishes; CURRENT stays as it is.
+
+    `positions`: what of the store's streams the dataset holds. `until_s`: up to when its events are read; default the
+    end of training, or just after the last event.
 
     Raises ConfigError, DatasetError, SearchError, IndexBuildError, GenerationUnfit, GoldenMismatch, GenerationError,
     OSError.
@@ -96,7 +104,8 @@ def publish(
         raise ConfigError(f"[index]: {error}") from error
     _check_columns(dataset, model)
     end = shop.training.train_end
-    until_s = int(end.timestamp()) if end is not None else dataset.meta.last_time_s + 1
+    if until_s is None:
+        until_s = int(end.timestamp()) if end is not None else dataset.meta.last_time_s + 1
     snapshot, order, queries = _snapshot(dataset, model, until_s)
     if snapshot.retrievable_count == 0:
         raise DatasetError(
@@ -117,6 +126,8 @@ def publish(
         live = positions or LivePositions(files_until_s=until_s)
         writer.add_bytes(POSITIONS_FILE, live.model_dump_json().encode())
         dataset.items[order].write_parquet(writer.path(CATALOGUE_FILE))
+        table = attribute_table(dataset.items[order], dataset.meta.item_attributes)
+        table.save(writer.path(ATTRIBUTES_FILE), writer.path(VOCABULARIES_FILE))
         save_searcher(searcher, writer.path(index_file_name(searcher)))
         golden_path = writer.path(GOLDEN_FILE)
         serving = open_serving_model(_Unpublished(golden_path.parent))
@@ -126,6 +137,17 @@ def publish(
         golden_path.write_bytes(write_golden(serving, user_ids, seeds, float(until_s)))
         generation_id = writer.publish(_metadata(model, snapshot, report, until_s))
     return Published(generation_id, report.recall, time.monotonic() - started)
+
+
+def attribute_table(items: pl.DataFrame, names: AttributeNames, spare_count: int = 0) -> AttributeTable:
+    """What filters may ask of the items, row by row, with spare rows behind them."""
+    return AttributeTable.of_columns(
+        {name: items[name].to_list() for name in names.categorical},
+        {name: items[name].to_numpy() for name in names.numeric},
+        names.text,
+        row_count=len(items),
+        spare_count=spare_count,
+    )
 
 
 def _check_columns(dataset: Dataset, model: TrainedModel) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from index.filters.attributes import AttributeKind
 from server.batching import Engine
 from server.domain import Answer, BatchTimings, Query
 from server.state.reader import StateReader
@@ -33,6 +34,11 @@ class StatefulEngine:
     def context_columns(self) -> tuple[str, ...]:
         """Context columns that requests may carry."""
         return self._engine.context_columns
+
+    @property
+    def attributes(self) -> Mapping[str, AttributeKind] | None:
+        """The items' attributes that filters may name."""
+        return self._engine.attributes
 
     def answer(
         self,

@@ -59,9 +59,14 @@ class Syncing:
 
 
 def data_files(directory: StoreDirectory) -> list[Path]:
-    """The files that the manifest names, in its order; none before the first start."""
+    """The files that make up the data, in order; none before the first start."""
+    return [directory.data / line.split()[1] for line in manifest_lines(directory)]
+
+
+def manifest_lines(directory: StoreDirectory) -> list[str]:
+    """`file NAME seq NUMBER type b|i`, a line a file; those that only wait for their removal are left out."""
     try:
         lines = directory.manifest.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    return [directory.data / line.split()[1] for line in lines if line.startswith("file ")]
+    return [line for line in lines if line.startswith("file ") and " type h" not in line]

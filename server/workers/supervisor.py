@@ -186,7 +186,7 @@ class _Supervisor:
             refresh=pool.refresh,
         )
         adapter = CallAdapter(metrics, RequestLog(self._config.logs), ADMIN_DEADLINE_S)
-        return await start_admin(self._config, pool, facts, adapter)
+        return await start_admin(self._config, pool, facts, adapter, self._keeper.address)
 
     async def _announce(self, admin_port: int, metrics_port: int) -> None:
         await self._pool.until_listening()

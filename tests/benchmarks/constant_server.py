@@ -30,6 +30,7 @@ class ConstantEngine:
     generation_id = GENERATION_ID
     event_types = ("view", "purchase")
     context_columns = ()
+    attributes = None
 
     def answer(self, queries: Sequence[Query], states: object = None) -> tuple[list[Answer], BatchTimings]:
         """One list for each query."""

@@ -1,4 +1,4 @@
-"""What a shopper did a moment ago, over real processes: the next answer of any worker has seen it, and says when not."""
+"""What a shopper did a moment ago, over real processes: the next answer of any worker has seen it."""
 
 from __future__ import annotations
 

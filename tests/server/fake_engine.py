@@ -6,11 +6,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
+from index.filters import AttributeKind
 from index.generation import Seal, open_generation
 from server.config import ServerConfig
 from server.domain import (
@@ -50,6 +51,11 @@ class FakeEngine:
         self.generation_id = generation_id
         self.event_types: tuple[str, ...] = ("view", "purchase")
         self.context_columns: tuple[str, ...] = ("device",)
+        self.attributes: Mapping[str, AttributeKind] | None = {
+            "category": AttributeKind.CATEGORICAL,
+            "price": AttributeKind.NUMERIC,
+            "title": AttributeKind.TEXT,
+        }
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)

@@ -3,7 +3,7 @@
 Each shopper's state holds 50 events, of which the generation knows 40, as the morning after a rebuild; and, as the
 second figure, none, which makes every history twice as long.
 
-`python -m tests.benchmarks.freshness.state_cost --root DIR --users FILE --as-of SECONDS`; the last line is JSON.
+`python -m tests.benchmarks.freshness.state_cost --root DIR --users FILE`; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import psutil
@@ -76,17 +77,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--users", type=Path, required=True)
-    parser.add_argument("--as-of", type=float, required=True)
     parser.add_argument("--batches", type=int, default=400)
     options = parser.parse_args()
     user_ids = options.users.read_text().split()[:4_000]
     generation_id = current_id(options.root)
     assert generation_id is not None
-    ids = ItemIds.open(open_generation(options.root, generation_id).path(ITEM_IDS_FILE))
+    generation = open_generation(options.root, generation_id)
+    as_of_s = cast("float", generation.manifest.metadata["as_of_s"])
+    ids = ItemIds.open(generation.path(ITEM_IDS_FILE))
     items = ids.ids(np.random.default_rng(3).integers(0, len(ids), 5_000))
     engine = open_engine(options.root)
     queries = [
-        RecommendQuery("home", Shopper(user_id=user_id), options.as_of, 20, RepeatPolicy.ALLOW) for user_id in user_ids
+        RecommendQuery("home", Shopper(user_id=user_id), as_of_s, 20, RepeatPolicy.ALLOW) for user_id in user_ids
     ]
     starts = itertools.cycle(range(0, len(queries) - BATCH_SIZE + 1, BATCH_SIZE))
     batches = [queries[start : start + BATCH_SIZE] for start in itertools.islice(starts, options.batches)]
@@ -96,7 +98,7 @@ def main() -> None:
         store = psutil.Process(int(client.info("server")["process_id"]))
         stateful = StatefulEngine(engine, StateReader(connect(StoreAddress(process.url), timeout_s=1)))
         for name, new_count in (("state_cpu_us", NEW_EVENTS), ("state_cpu_us_all_new", EVENTS_A_SHOPPER)):
-            fill(client, user_ids, items, options.as_of, new_count)
+            fill(client, user_ids, items, as_of_s, new_count)
             cpu_us(stateful.answer, batches, store)
             measured = [
                 (cpu_us(engine.answer, batches, store), cpu_us(stateful.answer, batches, store)) for _ in range(REPEATS)
