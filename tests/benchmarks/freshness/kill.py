@@ -169,7 +169,9 @@ async def _one_kill(
             break
         await asyncio.sleep(0.05)
     took = recovery_s(at_s, prober.probes[-500:])
-    print(f"{phase.name} {len(phase.kills_s):3} {kind:10} {'not back' if took is None else f'{took:.2f} s'}", flush=True)
+    print(
+        f"{phase.name} {len(phase.kills_s):3} {kind:10} {'not back' if took is None else f'{took:.2f} s'}", flush=True
+    )
     await asyncio.sleep(chance.uniform(0.0, PAUSE_S_MAX))
 
 
@@ -281,7 +283,9 @@ def _case(phase: Phase, event_id: str) -> str:
     if at_s is None:
         return event_id
     after = next(((kill_s - at_s, kind.value) for kill_s, kind in phase.kills_s if kill_s > at_s), None)
-    return f"{event_id}, acknowledged " + (f"{after[0]:.3f} s before the {after[1]} was killed" if after else "at the end")
+    return f"{event_id}, acknowledged " + (
+        f"{after[0]:.3f} s before the {after[1]} was killed" if after else "at the end"
+    )
 
 
 async def run(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
