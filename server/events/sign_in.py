@@ -1,8 +1,9 @@
 """Signing in: what a visitor did becomes the user's.
 
-Every event with both ids asks, in the pipeline that writes it, whether the store still has something under the visitor:
-four bytes of the visitor's state. Only then is the state merged into the user's. That the two are one person is noted in
-a set beside the user's state, and not again for a while.
+Every event with both ids asks, in the pipeline that writes it, whether the store still has something under the
+visitor: four bytes of the visitor's state. Only then is the state merged into the user's; the visitor's keeps its event
+ids for a day, so that what is sent again late is known. That the two are one person is noted in a set beside the user's
+state, and not again for a while.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -141,10 +142,8 @@ class _Work:
         return 0
 
     async def _obey(self, reader: asyncio.StreamReader) -> None:
-        try:
+        with suppress(ConnectionError):  # the supervisor ended before it had read all that it was told
             await self._obey_until_the_end(reader)
-        except ConnectionError:
-            pass  # the supervisor ended before it had read all that it was told
         _LOGGER.warning("the supervisor has gone")
         self._alone = True
         for asked in self._findings.values():
