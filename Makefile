@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 
 # `make bench` measures all paths on the demo's shop and on a synthetic one of 1,000,000 items within an hour, and goes on
 # where it was interrupted; BENCH='--workload W0 --path engine' measures less. `make bench-tables` adds the table of model
-# variants and the profile by stage.
-.PHONY: demo serve bench bench-tables test lint types imports generated unit clean
+# variants and the profile by stage. `make bench-fresh` measures what changes while the server runs, in about an hour.
+.PHONY: demo serve bench bench-fresh bench-tables test lint types imports generated unit clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m client.demo
@@ -18,6 +18,9 @@ serve: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.benchmarks.serving $(BENCH)
+
+bench-fresh: $(VENV)/installed
+	$(BIN)/python -m tests.benchmarks.freshness.everything $(BENCH)
 
 bench-tables: $(VENV)/installed-bench
 	$(BIN)/python -m tests.benchmarks.variants

@@ -60,6 +60,7 @@ class _Cache(FunctionCache):
 def _stamp() -> str:
     """Changes with any file that kernels are made of: they are in each other's code, as are the block's constants."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sorted(Path(__file__).parent.glob("int8_*.py")):
+    room = Path(__file__).parent
+    for path in (*sorted(room.glob("int8_*.py")), room / "hashed_rows.py"):
         digest.update(path.read_bytes())
     return digest.hexdigest()

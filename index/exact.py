@@ -66,7 +66,23 @@ class ExactSearcher:
         query_count_max = max(1, _SCORES_SIZE_BYTES_MAX // (4 * self.item_count))
         for start in range(0, len(queries), query_count_max):
             part = slice(start, start + query_count_max)
-            _select(self._score(queries[part]), scores[part], rows[part])
+            select_best(self._score(queries[part]), scores[part], rows[part])
+        return scores, rows
+
+    def search_allowed(
+        self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_]
+    ) -> tuple[Scores, Rows]:
+        """The k best allowed items of each query, exactly; `allowed` (n,): whether each row may be found."""
+        check_queries(queries, k, self.dimension)
+        scores, rows = empty_answer(len(queries), k)
+        hidden = ~allowed
+        query_count_max = max(1, _SCORES_SIZE_BYTES_MAX // (4 * max(1, self.item_count)))
+        for start in range(0, len(queries) if self.item_count else 0, query_count_max):
+            part = slice(start, start + query_count_max)
+            every = self._score(queries[part])
+            np.copyto(every, np.float32(-np.inf), where=hidden)
+            select_best(every, scores[part], rows[part])
+        rows[scores == -np.inf] = -1
         return scores, rows
 
     def _score(self, queries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -78,7 +94,7 @@ class ExactSearcher:
         return scores
 
 
-def _select(all_scores: npt.NDArray[np.float32], scores: Scores, rows: Rows) -> None:
+def select_best(all_scores: npt.NDArray[np.float32], scores: Scores, rows: Rows) -> None:
     """Write the k best of (B, n) into scores (B, k) and rows (B, k), ties to the lower row."""
     item_count = all_scores.shape[1]
     taken = min(scores.shape[1], item_count)

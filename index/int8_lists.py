@@ -19,9 +19,10 @@ import numpy.typing as npt
 from safetensors.numpy import save_file
 
 from index.int8_blocks import BLOCK_SIZE, Blocks, block_size_bytes, encode
+from index.int8_filtered import search_allowed_lists
 from index.int8_kernels import search_lists
 from index.mapped_tensors import TensorFileInvalid, open_tensors
-from index.searcher import IndexFileInvalid, Rows, Scores, check_queries, empty_answer
+from index.searcher import IndexFileInvalid, QueryInvalid, Rows, Scores, check_queries, empty_answer
 
 _CENTROIDS, _LISTS, _SIZES, _FACTS = "centroids", "lists", "sizes", "dimension_and_probe_count"
 
@@ -130,9 +131,45 @@ class Int8ListsSearcher:
             )
         return scores, rows
 
+    def search_allowed(
+        self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_], scored_min: int
+    ) -> tuple[Scores, Rows]:
+        """The k best allowed items of the lists with the best centroids; `allowed` (n or more,) says which are.
+
+        Looks into `probe_count` lists at least, and into as many as it takes to score `scored_min` allowed items.
+        """
+        check_queries(queries, k, self._dimension)
+        scores, rows = empty_answer(len(queries), k)
+        if len(allowed) < self._item_count:
+            raise QueryInvalid(f"{len(allowed)} rows are allowed or not, of {self._item_count}")
+        if len(queries):
+            search_allowed_lists(
+                np.ascontiguousarray(queries),
+                _read_only(allowed),
+                scored_min,
+                self.probe_count,
+                self._centroids.data,
+                self._lists.data,
+                self._lists.ids,
+                self._begins,
+                self._sizes,
+                scores,
+                rows,
+            )
+        return scores, rows
+
+
+def _read_only(values: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The same bytes under one type, so that kernels are compiled once."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
+
 
 def warm() -> None:
     """Compiles the search, or loads what was compiled, for a process that forks others."""
     vector = np.ones((1, 1), np.float32)
     blocks = Blocks.of(encode(vector, np.zeros(1, np.int32)))
-    Int8ListsSearcher(blocks, blocks, np.ones(1, np.int32), dimension=1, probe_count=1).search(vector, 1)
+    searcher = Int8ListsSearcher(blocks, blocks, np.ones(1, np.int32), dimension=1, probe_count=1)
+    searcher.search(vector, 1)
+    searcher.search_allowed(vector, 1, np.ones(1, np.bool_), 1)

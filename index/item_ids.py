@@ -31,6 +31,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from index.hashed_rows import rows_of_hashes
+
 ItemId = NewType("ItemId", str)
 """The shop's own string for an item."""
 ItemRow = NewType("ItemRow", int)
@@ -179,6 +181,13 @@ class ItemIds:
             else:
                 found[at] = self._row_after_collision(encoded[at], hashes[at], int(positions[at]) + 1)
         return found
+
+    def rows_of_hashes(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
+        """The row of the item whose id has each hash, shape (n,), int32; -1 where none has.
+
+        Ids themselves are not compared: of 1,000,000 items two share a hash once in 40 million catalogues.
+        """
+        return rows_of_hashes(self._hashes, self._hash_rows, hashes)
 
     def ids(self, rows: npt.NDArray[np.integer[Any]] | Sequence[int]) -> list[str]:
         """The id of each row. Raises ItemRowUnknown for a row outside [0, n), -1 included."""

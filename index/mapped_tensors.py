@@ -30,8 +30,11 @@ class TensorFileInvalid(ValueError):
     """A safetensors file that cannot be mapped."""
 
 
-def open_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Map every tensor of a file by name, read-only and without a copy. Raises TensorFileInvalid, OSError."""
+def open_tensors(path: Path, *, private: bool = False) -> dict[str, npt.NDArray[Any]]:
+    """Map every tensor of a file by name, read-only and without a copy. Raises TensorFileInvalid, OSError.
+
+    `private`: writable, and a page that is written to becomes this process's own; the file stays as it is.
+    """
     with path.open("rb") as file:
         size_bytes = path.stat().st_size
         header_size_bytes = int.from_bytes(file.read(8), "little")
@@ -43,7 +46,8 @@ def open_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
             raise TensorFileInvalid(f"{path}: the header is not JSON: {error}") from error
         if not isinstance(header, dict):
             raise TensorFileInvalid(f"{path}: the header is a {type(header).__name__}, not an object")
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))[8 + header_size_bytes :]
+        access = mmap.ACCESS_COPY if private else mmap.ACCESS_READ
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=access))[8 + header_size_bytes :]
     try:
         return {name: _tensor(data, entry) for name, entry in header.items() if name != "__metadata__"}
     except (KeyError, TypeError, ValueError) as error:

@@ -20,12 +20,14 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from index.filters.kinds import AttributeKind
 from server.domain import Answer, BatchTimings, Query
 from server.errors import DeadlinePassed, EngineFault, NoGeneration, QueueFull, ShuttingDown
+from server.state.recent import ShopperStates
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,8 +47,17 @@ class Engine(Protocol):
     def context_columns(self) -> tuple[str, ...]:
         """Context columns that the model knows."""
 
-    def answer(self, queries: Sequence[Query]) -> tuple[list[Answer], BatchTimings]:
-        """Answers any mix of queries, in their order. Called from one thread at a time."""
+    @property
+    def attributes(self) -> Mapping[str, AttributeKind] | None:
+        """The items' attributes that filters may name; None where there are none to filter by."""
+
+    def answer(
+        self, queries: Sequence[Query], states: ShopperStates | None = None, /
+    ) -> tuple[list[Answer], BatchTimings]:
+        """Answers any mix of queries, in their order. Called from one thread at a time.
+
+        `states`: what the store knows of the queries' shoppers; the batcher hands in none (`server.state` does).
+        """
 
 
 class Answered(NamedTuple):

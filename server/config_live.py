@@ -44,7 +44,7 @@ class StoreConfig(Section):
     durability: Durability = Field(
         Durability.EVERY_SECOND,
         description="Embedded: `every_second` survives any crash of processes and loses at most 2 s when the power "
-        "fails; `always` has every event on disk before it is acknowledged.",
+        "fails; `always` has every event on disk before it is acknowledged. See store.md.",
     )
     memory_mb_max: Count = Field(
         4_096, description="Embedded: beyond it events are refused, since what is kept must never push out what was."
@@ -80,6 +80,9 @@ class StateConfig(Section):
     signals_max: Count = Field(64, description="Newest views and clicks; the user tower reads 50 events by default.")
     event_ids_max: Count = Field(
         256, description="Newest event ids, 8 bytes each: within so many events of a shopper a duplicate is noticed."
+    )
+    cart_days: float = Field(
+        30.0, gt=0, description="What was put into the cart longer ago is not taken for the cart placement's context."
     )
     idle_days: Count = Field(400, description="A shopper who did nothing for so long is forgotten.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -27,6 +27,12 @@ class LimitsConfig(Section):
     exclude_items_max: Count = Field(
         1_000, description="Excluded items of one request; bought items are left out by repeat_policy, not by this."
     )
+    filter_depth_max: Annotated[int, Field(ge=1, le=32)] = Field(
+        8, description="Levels of a filter, one within another; a shop's own have three."
+    )
+    filter_conditions_max: Count = Field(64, description="Conditions of one filter, at all levels together.")
+    filter_values_max: Count = Field(1_000, description="Values of one `is_in`; a few hundred brands are a long list.")
+    filter_value_bytes_max: Count = Field(256, description="Longest text in a filter in UTF-8 bytes.")
     context_entries_max: Count = Field(32, description="Context entries of one request; shops declare a handful.")
     context_value_bytes_max: Count = Field(128, description="Longest context value in UTF-8 bytes; they are labels.")
     score_items_max: Count = Field(1_000, description="Items of one Score request; a page to re-rank, not a catalogue.")

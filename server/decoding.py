@@ -13,10 +13,13 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from twinrank.v1 import recommendation_pb2 as pb
 
+from index.filters.kinds import AttributeKind
 from server.config import DEFAULT_PLACEMENT, PlacementRepeatPolicy, ServerConfig
 from server.domain import RecentEvent, RecommendQuery, RepeatPolicy, ScoreQuery, Shopper, SimilarItemsQuery
 from server.errors import VIOLATIONS_MAX, InvalidRequest, MalformedMessage, Violation
 from server.fields import check_count, check_id, check_ids, check_page_size, check_text, shown, timestamp_s
+from server.filter_decoding import FilterDecoder
+from server.state.token import TokenInvalid, read_token
 
 DEFAULT_EVENT_TYPE = "view"
 
@@ -55,7 +58,14 @@ class Decoder:
     Times given as `now_s` are seconds since the epoch. Every method raises `InvalidRequest`.
     """
 
-    def __init__(self, config: ServerConfig, event_types: Collection[str], context_columns: Collection[str]) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        event_types: Collection[str],
+        context_columns: Collection[str],
+        attributes: Mapping[str, AttributeKind] | None = None,
+    ) -> None:
+        """`attributes`: what filters may name, None where the generation has nothing to filter by."""
         self._limits = config.limits
         self._id_bytes_max = config.limits.id_bytes_max
         self._time = config.time
@@ -65,6 +75,7 @@ class Decoder:
         }
         self._event_types = frozenset(event_types)
         self._context_columns = frozenset(context_columns)
+        self._filters = FilterDecoder(config.limits, attributes)
 
     def recommend(self, request: pb.RecommendRequest, now_s: float) -> RecommendQuery:
         """One list for one shopper."""
@@ -127,9 +138,12 @@ class Decoder:
             request.page_size, limits.similar_page_size, limits.similar_page_size_max, "page_size", violations
         )
         excluded = check_ids(request.exclude_item_ids, limits.exclude_items_max, id_max, "exclude_item_ids", violations)
+        allowed = None
+        if request.HasField("filter"):
+            allowed = self._filters.decode(request.filter, "filter", violations)
         if violations:
             raise InvalidRequest(violations)
-        return SimilarItemsQuery(request.item_id, page_size, excluded)
+        return SimilarItemsQuery(request.item_id, page_size, excluded, allowed)
 
     def _recommend(
         self, request: pb.RecommendRequest, now_s: float, prefix: str, violations: list[Violation]
@@ -147,6 +161,9 @@ class Decoder:
         if request.exclude_item_ids:
             path = prefix + "exclude_item_ids"
             excluded = check_ids(request.exclude_item_ids, self._limits.exclude_items_max, id_max, path, violations)
+        allowed = None
+        if request.HasField("filter"):
+            allowed = self._filters.decode(request.filter, prefix + "filter", violations)
         policy = request.repeat_policy
         if policy != pb.REPEAT_POLICY_UNSPECIFIED and policy not in _POLICY_OF_WIRE:
             known = ", ".join(pb.RepeatPolicy.keys())
@@ -166,6 +183,7 @@ class Decoder:
             _POLICY_OF_WIRE[policy] if policy else block.repeat_policy,
             excluded,
             request.read_options.explain,
+            allowed,
         )
 
     def _placement(self, name: str, prefix: str, violations: list[Violation]) -> tuple[str, _Placement | None]:
@@ -213,7 +231,18 @@ class Decoder:
             path = prefix + "context_item_ids"
             context_item_ids = check_ids(request.context_item_ids, limits.context_items_max, id_max, path, violations)
         context = self._context(request.context, prefix, violations) if request.context else {}
-        return Shopper(user_id, visitor_id, recent_events, context_item_ids, context)
+        position_ms = 0.0
+        if request.position_token:
+            position_ms = self._position_ms(request.position_token, prefix, violations)
+        return Shopper(user_id, visitor_id, recent_events, context_item_ids, context, position_ms)
+
+    def _position_ms(self, token: str, prefix: str, violations: list[Violation]) -> float:
+        try:
+            return read_token(token)
+        except TokenInvalid as error:
+            path = prefix + "position_token"
+            violations.append(Violation(path, f"{shown(token)} {error}; give back what WriteEvents returned"))
+            return 0.0
 
     def _recent_events(
         self, events: Sequence[pb.RecentEvent], request_time_s: float, prefix: str, violations: list[Violation]

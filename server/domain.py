@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
+from index.filters.expressions import Expression
+
 
 class RepeatPolicy(IntEnum):
     """Whether items that the shopper has bought may be recommended again."""
@@ -27,6 +29,14 @@ class Source(IntFlag):
     SIMILAR = 8
 
 
+class StateGap(IntEnum):
+    """Whether an answer was made without something that the store should know of the shopper."""
+
+    NONE = 0
+    UNAVAILABLE = 1
+    BEHIND_POSITION = 2
+
+
 @dataclass(frozen=True, slots=True)
 class RecentEvent:
     """One thing a shopper did, sent with the request."""
@@ -38,13 +48,17 @@ class RecentEvent:
 
 @dataclass(frozen=True, slots=True)
 class Shopper:
-    """Who asks and what is known of them from the request itself."""
+    """Who asks and what is known of them from the request itself.
+
+    `position_ms`: the answer is to have seen the shopper's events up to there in the log; 0: whatever is there.
+    """
 
     user_id: str = ""
     visitor_id: str = ""
     recent_events: tuple[RecentEvent, ...] = ()
     context_item_ids: tuple[str, ...] = ()
     context: Mapping[str, str] = field(default_factory=dict)
+    position_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,7 @@ class RecommendQuery:
     repeat_policy: RepeatPolicy
     exclude_item_ids: tuple[str, ...] = ()
     explain: bool = False
+    filter: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +92,7 @@ class SimilarItemsQuery:
     item_id: str
     page_size: int
     exclude_item_ids: tuple[str, ...] = ()
+    filter: Expression | None = None
 
 
 Query = RecommendQuery | ScoreQuery | SimilarItemsQuery
@@ -102,6 +118,7 @@ class RecommendAnswer:
     generation_id: str
     shortfall: bool
     explanations: list[ItemExplanation] = field(default_factory=list)
+    gap: StateGap = StateGap.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +147,16 @@ class UnknownItem:
     generation_id: str
 
 
-Answer = RecommendAnswer | ScoreAnswer | SimilarItemsAnswer | UnknownItem
+@dataclass(frozen=True, slots=True)
+class FilterRefused:
+    """The answer to a query whose filter was decoded for another generation than this, which cannot be asked it."""
+
+    field: str
+    description: str
+    generation_id: str
+
+
+Answer = RecommendAnswer | ScoreAnswer | SimilarItemsAnswer | UnknownItem | FilterRefused
 
 
 @dataclass(frozen=True, slots=True)

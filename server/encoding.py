@@ -10,14 +10,17 @@ from twinrank.v1 import recommendation_pb2 as pb
 from server.attribution import encode_token
 from server.batching import Answered
 from server.domain import (
+    Answer,
+    FilterRefused,
     ItemExplanation,
     RecommendAnswer,
     RecommendQuery,
     ScoreAnswer,
     SimilarItemsAnswer,
     Source,
+    StateGap,
 )
-from server.errors import EngineFault
+from server.errors import EngineFault, InvalidRequest, Violation
 from server.wire import embedded, packed_floats, packed_small
 
 _WIRE_OF_SOURCE = {  # what says most about the shopper comes first, and is named where several sources agree
@@ -33,6 +36,10 @@ _ALL_SOURCES = [
 ]
 _FIRST_SOURCE = bytes(sources[0] for sources in _ALL_SOURCES).ljust(256, b"\0")
 """From a set of flags to the source that is named: for `bytes.translate`."""
+_WIRE_OF_GAP = {
+    StateGap.UNAVAILABLE: pb.DEGRADED_REASON_STATE_UNAVAILABLE,
+    StateGap.BEHIND_POSITION: pb.DEGRADED_REASON_BEHIND_POSITION,
+}
 _SCORES_FIELD = pb.RecommendResponse.SCORES_FIELD_NUMBER
 _SOURCES_FIELD = pb.RecommendResponse.SOURCES_FIELD_NUMBER
 _RESPONSES_FIELD = pb.BatchRecommendResponse.RESPONSES_FIELD_NUMBER
@@ -44,6 +51,7 @@ def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered,
     """The list of one query as a RecommendResponse, with the token that ties later events to it."""
     answer = answered.answer
     if not isinstance(answer, RecommendAnswer):
+        refuse(answer)
         raise EngineFault(f"a RecommendQuery was answered with {type(answer).__name__}")
     _check_columns(answer.item_ids, answer.scores, answer.sources)
     if answer.explanations and len(answer.explanations) != len(answer.item_ids):
@@ -55,9 +63,9 @@ def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered,
         attribution_token=encode_token(request_id, generation_id, query.placement, query.request_time_s),
         generation_id=generation_id,
     )
-    if answer.shortfall:
+    if answer.shortfall or answer.gap:
         response.degraded = True
-        response.degraded_reason = pb.DEGRADED_REASON_SHORTFALL
+        response.degraded_reason = _WIRE_OF_GAP[answer.gap] if answer.gap else pb.DEGRADED_REASON_SHORTFALL
     if timings:
         response.timings.CopyFrom(encode_timings(answered))
     if query.explain:
@@ -69,6 +77,12 @@ def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered,
             packed_small(_SOURCES_FIELD, bytes(answer.sources).translate(_FIRST_SOURCE)),
         )
     )
+
+
+def refuse(answer: Answer) -> None:
+    """Raises InvalidRequest for a query that the generation which came to answer it could not be asked."""
+    if isinstance(answer, FilterRefused):
+        raise InvalidRequest([Violation(answer.field, answer.description)])
 
 
 def encode_batch_recommend(responses: Iterable[bytes]) -> bytes:
@@ -97,6 +111,7 @@ def encode_similar_items(request_id: str, answered: Answered) -> bytes:
     """The neighbours of one item, as a SimilarItemsResponse."""
     answer = answered.answer
     if not isinstance(answer, SimilarItemsAnswer):
+        refuse(answer)
         raise EngineFault(f"a SimilarItemsQuery was answered with {type(answer).__name__}")
     _check_columns(answer.item_ids, answer.scores, answer.scores)
     response = pb.SimilarItemsResponse(

@@ -8,11 +8,15 @@ Queries of one kind and placement run as one batch; its answers are those of its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.filters.kinds import AttributeKind
+from index.searcher import empty_answer
+from server.catalogue.live_items import LiveItems
 from server.config import ContextItems, PlacementConfig
 from server.domain import (
     Answer,
@@ -27,32 +31,47 @@ from server.domain import (
     SimilarItemsAnswer,
     SimilarItemsQuery,
     Source,
+    StateGap,
     UnknownItem,
 )
+from server.filtering import ItemFilters
 from server.placements import plan
 from server.serving_model import ServingModel
-from server.shoppers import Readied, ShopperReader
+from server.shoppers import Readied, RecentSettings, ShopperReader
+from server.state.recent import ShopperStates
 from server.stopwatch import Stopwatch
 from server.threads import compute_on_one_thread
 from towers.candidates import Candidates, Exclusions
 from towers.recommender import Embedded, top
+from towers.retrieval import Allowed
 
 _SOURCES = tuple(Source(bits) for bits in range(2 * max(Source)))
 """Every bit set there can be: to make a Source anew for each item costs more than to rank it."""
 
 
 class Engine:
-    """Answers queries from one generation. Pure: no state changes, so any number of engines may share a model."""
+    """Answers queries from one generation. It keeps no state, so any number of engines may share a model."""
 
-    def __init__(self, serving: ServingModel, placements: Mapping[str, PlacementConfig]) -> None:
+    def __init__(
+        self,
+        serving: ServingModel,
+        placements: Mapping[str, PlacementConfig],
+        recent: RecentSettings = RecentSettings(),
+    ) -> None:
         self._serving = serving
         self._plans = plan(placements, serving.model.settings.candidates)
-        self._reader = ShopperReader(serving)
+        self._reader = ShopperReader(serving, recent)
+        self._filters = ItemFilters(serving)
 
     @property
     def generation_id(self) -> str:
         """The generation that answers."""
         return self._serving.generation_id
+
+    @property
+    def live(self) -> LiveItems:
+        """What changes of the items while they are served."""
+        return self._serving.live
 
     @property
     def event_types(self) -> tuple[str, ...]:
@@ -64,15 +83,27 @@ class Engine:
         """Context columns that requests may carry."""
         return tuple(self._serving.contexts)
 
-    def answer(self, queries: Sequence[Query]) -> tuple[list[Answer], BatchTimings]:
-        """Answers every query, in their order."""
+    @property
+    def attributes(self) -> Mapping[str, AttributeKind] | None:
+        """The items' attributes that filters may name; None where there are none to filter by."""
+        return self._filters.kinds
+
+    def answer(
+        self, queries: Sequence[Query], states: ShopperStates | None = None
+    ) -> tuple[list[Answer], BatchTimings]:
+        """Answers every query, in their order. `states`: what the store knows of their shoppers, query by query."""
         compute_on_one_thread()
         watch = Stopwatch()
-        answers: list[Answer | None] = [None] * len(queries)
-        for (_, placement, _), places in self._groups(queries).items():
-            group = [queries[place] for place in places]
-            for place, answer in zip(places, self._solve(group, placement, watch), strict=True):
-                answers[place] = answer
+        with self._serving.live:  # items change between two batches, never within one
+            answers: list[Answer | None] = [self._filters.refusal(query) for query in queries]
+            for (_, placement, _), members in self._groups(queries).items():
+                places = [place for place in members if answers[place] is None]
+                if not places:
+                    continue
+                group = [queries[place] for place in places]
+                known = None if states is None else states.take(places)
+                for place, answer in zip(places, self._solve(group, known, placement, watch), strict=True):
+                    answers[place] = answer
         return [answer for answer in answers if answer is not None], watch.timings(len(queries))
 
     def _groups(self, queries: Sequence[Query]) -> dict[tuple[type, str, bool], list[int]]:
@@ -88,39 +119,57 @@ class Engine:
     def _wants_seed(self, query: Query) -> TypeGuard[RecommendQuery | ScoreQuery]:
         return not isinstance(query, SimilarItemsQuery) and self._plans[query.placement].role is ContextItems.SEED
 
-    def _solve(self, group: Sequence[Query], placement: str, watch: Stopwatch) -> Sequence[Answer]:
+    def _solve(
+        self, group: Sequence[Query], states: ShopperStates | None, placement: str, watch: Stopwatch
+    ) -> Sequence[Answer]:
         """One group, whose queries are all of one kind."""
         if recommend := [query for query in group if isinstance(query, RecommendQuery)]:
-            return self._recommend(recommend, placement, watch)
+            return self._recommend(recommend, states, placement, watch)
         if score := [query for query in group if isinstance(query, ScoreQuery)]:
-            return self._score(score, placement, watch)
+            return self._score(score, states, placement, watch)
         return self._similar_items([query for query in group if isinstance(query, SimilarItemsQuery)], watch)
 
     def _embed(
-        self, queries: Sequence[RecommendQuery | ScoreQuery], placement: str, watch: Stopwatch
+        self,
+        queries: Sequence[RecommendQuery | ScoreQuery],
+        states: ShopperStates | None,
+        placement: str,
+        watch: Stopwatch,
     ) -> tuple[Readied, Embedded]:
-        readied = self._reader.read(queries, self._plans[placement].role)
+        readied = self._reader.read(queries, self._plans[placement].role, states)
         watch.lap("state")
         embedded = self._serving.recommender.embed(readied.shoppers)
         watch.lap("user_tower")
         return readied, embedded
 
     def _retrieve(
-        self, readied: Readied, embedded: Embedded, exclusions: Exclusions, placement: str, watch: Stopwatch
+        self,
+        readied: Readied,
+        embedded: Embedded,
+        exclusions: Exclusions,
+        placement: str,
+        watch: Stopwatch,
+        allowed: Allowed | None = None,
     ) -> Candidates:
         settings = self._plans[placement].settings(seeded=readied.seeds is not None)
-        candidates = self._serving.recommender.retrieve(embedded, settings, exclusions, readied.seeds)
+        candidates = self._serving.recommender.retrieve(embedded, settings, exclusions, readied.seeds, allowed)
         watch.lap("retrieve")
         return candidates
 
-    def _recommend(self, queries: Sequence[RecommendQuery], placement: str, watch: Stopwatch) -> list[RecommendAnswer]:
-        readied, embedded = self._embed(queries, placement, watch)
+    def _recommend(
+        self, queries: Sequence[RecommendQuery], states: ShopperStates | None, placement: str, watch: Stopwatch
+    ) -> list[RecommendAnswer]:
+        readied, embedded = self._embed(queries, states, placement, watch)
         hides_bought = [query.repeat_policy is RepeatPolicy.EXCLUDE_BOUGHT for query in queries]
         exclusions = self._exclusions(readied, np.array(hides_bought, np.bool_))
-        candidates = self._retrieve(readied, embedded, exclusions, placement, watch)
+        allowed = self._filters.allowed(queries)
+        candidates = self._retrieve(readied, embedded, exclusions, placement, watch, allowed)
         recommender = self._serving.recommender
         scores = recommender.score(embedded, candidates, recommender.pair_inputs(embedded, candidates))
         answers = self._lists(queries, embedded, candidates, scores)
+        if states is not None and states.gaps.any():
+            gaps = map(StateGap, states.gaps.tolist())
+            answers = [replace(answer, gap=gap) for answer, gap in zip(answers, gaps, strict=True)]
         watch.lap("rank")
         return answers
 
@@ -182,9 +231,11 @@ class Engine:
             for bits, cosine, index in zip(sources.tolist(), similarity, group.tolist(), strict=True)
         ]
 
-    def _score(self, queries: Sequence[ScoreQuery], placement: str, watch: Stopwatch) -> list[ScoreAnswer]:
+    def _score(
+        self, queries: Sequence[ScoreQuery], states: ShopperStates | None, placement: str, watch: Stopwatch
+    ) -> list[ScoreAnswer]:
         """Recommend's scores, bought items allowed and nothing excluded; items that no source brings are ranked too."""
-        readied, embedded = self._embed(queries, placement, watch)
+        readied, embedded = self._embed(queries, states, placement, watch)
         exclusions = self._exclusions(readied, np.zeros(len(queries), np.bool_))
         brought = self._retrieve(readied, embedded, exclusions, placement, watch)
         recommender = self._serving.recommender
@@ -217,7 +268,8 @@ class Engine:
         watch.lap("state")
         if len(known):
             depth = max(queries[place].page_size + len(left_out[place]) for place in known.tolist()) + 1
-            scores, found = serving.searcher.search(serving.snapshot.items.vectors[rows[known]], depth)
+            vectors = serving.snapshot.items.vectors[rows[known]]
+            scores, found = self._neighbours(vectors, [queries[place] for place in known.tolist()], depth)
             for line, place in enumerate(known.tolist()):
                 hidden = [*left_out[place], int(rows[place]), -1]
                 kept = np.flatnonzero(~np.isin(found[line], hidden))[: queries[place].page_size]
@@ -226,6 +278,20 @@ class Engine:
                 )
         watch.lap("retrieve")
         return answers
+
+    def _neighbours(
+        self, vectors: NDArray[np.float32], queries: Sequence[SimilarItemsQuery], depth: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The nearest items (B, depth) to the vectors (B, D), of those that each query's filter allows."""
+        searcher, allowed = self._serving.searcher, self._filters.allowed(queries)
+        if allowed is None:
+            return searcher.search(vectors, depth)
+        scores, rows = empty_answer(len(vectors), depth)
+        for place in np.unique(allowed.of_request).tolist():
+            mine = allowed.of_request == place
+            asked = searcher if place < 0 else allowed.filters[place].retriever
+            scores[mine], rows[mine] = asked.search(vectors[mine], depth)
+        return scores, rows
 
 
 def _sources_of(rows: NDArray[np.int32], brought: Candidates, item_count: int) -> NDArray[np.uint8]:

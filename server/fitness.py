@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from index.filters.attributes import VOCABULARIES_FILE
 from server.serving_model import ServingModel
 from towers.model import RANKER_FILE, TOWERS_FILE
 from towers.snapshot import ITEMS_FILE, USERS_FILE
@@ -73,8 +74,10 @@ def _facts(serving: ServingModel, index_name: str) -> Iterator[tuple[str, int, i
     yield f"item count of {index_name}", serving.searcher.item_count, snapshot.retrievable_count
     yield f"dimension of vectors in {ITEMS_FILE}", snapshot.items.vectors.shape[1], dimension
     yield f"width of item_part in {ITEMS_FILE}", snapshot.item_part.shape[1], hidden
-    yield f"id count of {ITEM_IDS_FILE}", len(serving.item_ids), len(snapshot.items.vectors)
+    yield f"id count of {ITEM_IDS_FILE}", len(serving.item_ids), snapshot.item_count
     yield f"id count of {USER_IDS_FILE}", len(serving.user_ids), snapshot.histories.user_count
+    if serving.attributes is not None:
+        yield f"row count of {VOCABULARIES_FILE}", serving.attributes.row_count, len(snapshot.items.vectors)
     attribute_count = len(model.encoders.user_attributes)
     yield f"width of attribute in {USERS_FILE}", snapshot.users.attribute.shape[1], attribute_count
 

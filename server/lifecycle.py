@@ -20,6 +20,8 @@ from grpc import aio
 
 from server.admin_service import ADMIN_DEADLINE_S, ServerFacts, start_admin
 from server.batching import Engine, MicroBatcher
+from server.catalogue.desk import CatalogueDesk
+from server.catalogue.follower import CatalogueFollower
 from server.config import ConfigError, Front, ServerConfig
 from server.events.service import EventService
 from server.events.streams import EventStreams
@@ -30,7 +32,10 @@ from server.health import Health
 from server.logs import RequestLog, configure_logs
 from server.metrics import Gauges, Metrics, MetricsListener
 from server.service import RecommendationService
+from server.state.reader import StateReader
+from server.state.stateful_engine import StatefulEngine
 from server.store.address import StoreAddress
+from server.store.connection import connect
 from server.store.keeper import StoreKeeper
 from server.streaming import StreamService
 
@@ -51,10 +56,15 @@ class Server:
     ) -> None:
         """`fallback_id`: the generation to start with when the current one is refused; empty: none.
 
-        `store`: where it is, or will be soon; None: nothing is remembered, and events are refused.
+        `store`: where it is, or will be soon; None: nothing is remembered, events and changes of items are refused.
         """
+        self._catalogue = CatalogueFollower(store) if store is not None else None
+        self._desk = CatalogueDesk(config, store) if store is not None and config.admin.enabled else None
         self._config = config
         self.store = store
+        self._states = None
+        if store is not None:
+            self._states = StateReader(connect(store, timeout_s=config.store.read_timeout_ms / 1000))
         self._fallback_id = fallback_id
         self._loop = asyncio.get_running_loop()
         self._started_at_s = time.time()
@@ -103,6 +113,8 @@ class Server:
             metrics = self._config.metrics
             self._metrics_listener = MetricsListener(self.metrics.registry, metrics.host, metrics.port)
             self.metrics_port = self._metrics_listener.port
+        if self._catalogue is not None:
+            self._catalogue.start()
         if self._config.admin.enabled:
             await self._start_admin()
         self._public = self._build_front()
@@ -135,7 +147,11 @@ class Server:
             await self._stop_public(self._public)
         if self._admin is not None:
             await self._admin.stop(1.0)
+        if self._desk is not None:
+            await self._desk.stop()
         self.follower.stop()
+        if self._catalogue is not None:
+            await asyncio.to_thread(self._catalogue.stop)
         if self._writer is not None:
             await self._writer.stop()
         await self.batcher.stop()
@@ -173,11 +189,18 @@ class Server:
             draining=lambda: self._draining,
         )
         adapter = CallAdapter(self.metrics, self._request_log, ADMIN_DEADLINE_S)
-        self._admin, self.admin_port = await start_admin(self._config, self.follower, facts, adapter, self.store)
+        self._admin, self.admin_port = await start_admin(
+            self._config, self.follower, facts, adapter, self.store, self._desk
+        )
+        if self._desk is not None:
+            self._desk.start()
 
     def _swap(self, engine: Engine) -> None:
         """Called on the follower's thread."""
-        self.batcher.swap(engine)
+        live = getattr(engine, "live", None)
+        if self._catalogue is not None and live is not None:
+            self._catalogue.catch_up(live)
+        self.batcher.swap(engine if self._states is None else StatefulEngine(engine, self._states))
         self._loop.call_soon_threadsafe(self._health.set_serving)
 
     def _attach_gauges(self) -> None:

@@ -21,8 +21,10 @@ def loader(config: ServerConfig, ask: Ask = know_nothing) -> Loader:
     """Loads the generations of the configuration's root; reads the key of signatures now, where there is one."""
     from server.fitness import GenerationUnfit
     from server.model import load_engine
+    from server.shoppers import RecentSettings
 
     key = _key(config)
+    recent = RecentSettings(config.events.clock_skew_s, config.state.cart_days)
 
     def load(root: Path, generation_id: str) -> Engine:
         finding = ask(generation_id)
@@ -30,7 +32,7 @@ def loader(config: ServerConfig, ask: Ask = know_nothing) -> Loader:
             raise GenerationUnfit(f"{generation_id}: {finding.refused}")
         # Its files are verified here in any case, by seal or by hash: what was examined under this id are these bytes.
         generation = open_generation(root, generation_id, key, finding.seal)
-        return load_engine(generation, config.placements, examined=finding.fits)
+        return load_engine(generation, config.placements, recent, examined=finding.fits)
 
     return load
 

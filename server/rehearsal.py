@@ -19,9 +19,15 @@ from safetensors.numpy import save_file
 from index.exact import ExactSearcher
 from index.item_ids import ItemIds
 from index.storage import index_file_name, save_searcher
+from server.config_requests import default_placements
+from server.domain import RecommendQuery, RepeatPolicy, Shopper
+from server.engine import Engine
 from server.fitness import ITEM_IDS_FILE, USER_IDS_FILE
 from server.golden import write_golden
 from server.model import open_serving_model
+from server.serving_model import ServingModel
+from server.state.packed import RECORD_DTYPE, item_hash
+from server.state.recent import ShopperStates
 from server.threads import compute_on_one_thread
 from towers.candidates import ItemTable, code_counts
 from towers.features.histories import Histories
@@ -48,9 +54,20 @@ def warm() -> None:
     try:
         with TemporaryDirectory(prefix="twinrank-rehearsal-") as directory:
             _write(Path(directory))
-            write_golden(open_serving_model(_Files(Path(directory)), examined=True), _USER_IDS, _ITEM_IDS, _NOW_S)
+            serving = open_serving_model(_Files(Path(directory)), examined=True)
+            write_golden(serving, _USER_IDS, _ITEM_IDS, _NOW_S)
+            _answer_with_states(serving)
     except OSError:
         pass  # the first worker to start compiles for the others, or each loads for itself
+
+
+def _answer_with_states(serving: ServingModel) -> None:
+    """What golden queries do not meet: an event that the generation does not hold."""
+    events = np.zeros(1, RECORD_DTYPE)
+    events["item_hash"], events["time_s"], events["position_ms"] = item_hash(_ITEM_IDS[0]), _NOW_S - 1, 1.0
+    states = ShopperStates(np.array([0, 1], np.int64), events, np.zeros(1), np.zeros(1, np.uint8))
+    query = RecommendQuery("home", Shopper(_USER_IDS[0]), _NOW_S, len(_ITEM_IDS), RepeatPolicy.ALLOW)
+    Engine(serving, default_placements()).answer([query], states)
 
 
 @dataclass(frozen=True)

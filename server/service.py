@@ -67,7 +67,8 @@ class RecommendationService:
             raise NoGeneration
         known = self._decoder
         if known is None or known[0] != engine.generation_id:
-            known = (engine.generation_id, Decoder(self._config, engine.event_types, engine.context_columns))
+            decoder = Decoder(self._config, engine.event_types, engine.context_columns, engine.attributes)
+            known = (engine.generation_id, decoder)
             self._decoder = known
         return known[1]
 

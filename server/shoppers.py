@@ -1,4 +1,4 @@
-"""From queries to what the models read: ids to rows, inline events and context items into histories."""
+"""From queries to what the models read: ids to rows; recent states, inline events and context items into histories."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from server.config import ContextItems
 from server.domain import RecommendQuery, ScoreQuery, Shopper
 from server.serving_model import ServingModel
-from towers.features.histories import ExtraEvents
+from server.state.recent import ShopperStates
+from server.state.resolve import StateResolver
+from towers.features.histories import ExtraBatch, ExtraEvents
 from towers.recommender import Shoppers
 
 _NO_ROWS = np.zeros(0, np.int32)
@@ -35,12 +37,29 @@ class Readied:
     excluded_row: NDArray[np.int32]
 
 
+@dataclass(frozen=True, slots=True)
+class RecentSettings:
+    """How recent states are read.
+
+    Attributes:
+        clock_skew_s: how far after a request an event may lie and still count, as just then.
+        cart_days: what was put into the cart longer ago lies there no more.
+    """
+
+    clock_skew_s: float = 300.0
+    cart_days: float = 30.0
+
+
 class ShopperReader:
     """Reads queries against one generation."""
 
-    def __init__(self, serving: ServingModel) -> None:
+    def __init__(self, serving: ServingModel, recent: RecentSettings = RecentSettings()) -> None:
         encoders = serving.model.encoders
         self._serving = serving
+        self._recent = recent
+        self._states = StateResolver.of(
+            serving.item_ids, serving.positions, encoders.event_types, encoders.target_codes
+        )
         self._event_codes = {name: code for code, name in enumerate(encoders.event_types)}
         self._target_codes = frozenset(encoders.target_codes)
         self._context_codes = {
@@ -57,7 +76,12 @@ class ShopperReader:
         rows = _looked_up(self._serving, [query.shopper.context_item_ids for query in queries])
         return [bool((part >= 0).any()) for part in rows]
 
-    def read(self, queries: Sequence[RecommendQuery | ScoreQuery], role: ContextItems) -> Readied:
+    def read(
+        self,
+        queries: Sequence[RecommendQuery | ScoreQuery],
+        role: ContextItems,
+        states: ShopperStates | None = None,
+    ) -> Readied:
         """Looks up every id of the batch at once and builds the histories."""
         serving = self._serving
         shoppers = [query.shopper for query in queries]
@@ -66,12 +90,22 @@ class ShopperReader:
         context = _known(_looked_up(serving, [shopper.context_item_ids for shopper in shoppers]))
         exclude_ids = [query.exclude_item_ids if isinstance(query, RecommendQuery) else () for query in queries]
         excluded = _known(_looked_up(serving, exclude_ids))
+        if role is ContextItems.CART and states is not None and len(states.events):
+            carts = self._states.carts(states, as_of_s, self._recent.cart_days)
+            context = [named if len(named) else cart for named, cart in zip(context, carts, strict=True)]
         used = context if role is not ContextItems.IGNORE else [_NO_ROWS] * len(context)
-        extra = [
-            self._extra(shopper, rows, in_context, int(now_s), role)
-            for shopper, rows, in_context, now_s in zip(shoppers, events, used, as_of_s, strict=True)
-        ]
+        extra = ExtraBatch.of(
+            [
+                self._extra(shopper, rows, in_context, int(now_s), role)
+                for shopper, rows, in_context, now_s in zip(shoppers, events, used, as_of_s, strict=True)
+            ]
+        )
         user_row = serving.user_ids.rows([shopper.user_id for shopper in shoppers])
+        if states is not None:
+            if states.purged_ms.any():
+                user_row = np.where(self._states.hides_history(states), np.int32(-1), user_row)
+            recent = self._states.events(states, as_of_s, self._recent.clock_skew_s)
+            extra = extra if recent is None else recent.joined(extra)
         histories = serving.snapshot.histories.batch(
             user_row, as_of_s, serving.model.settings.features.history_events_max, extra
         )

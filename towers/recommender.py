@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from towers.candidates import Candidates, Exclusions, ItemTable, Retriever, find_candidates
+from towers.candidates import Candidates, Exclusions, ItemTable, find_candidates
 from towers.compiled import kernel
 from towers.features.histories import FloatArray, HistoryBatch, Int32Array, Int64Array
 from towers.features.purchases import Purchases
@@ -24,6 +24,7 @@ from towers.models.served_ranker import ServedRanker
 from towers.models.served_user_tower import served_user_tower
 from towers.models.user_tower import UserTower
 from towers.ranking import item_inputs, pair_inputs, request_inputs
+from towers.retrieval import Allowed, Retriever
 from towers.settings import CandidateSettings
 
 
@@ -115,10 +116,13 @@ class Recommender:
         settings: CandidateSettings,
         exclusions: Exclusions,
         seeds: Int32Array | None = None,
+        allowed: Allowed | None = None,
     ) -> Candidates:
         """The sources' candidates; see `find_candidates`."""
         purchases = embedded.shoppers.purchases
-        return find_candidates(embedded.vectors, purchases, self._items, self._retriever, settings, exclusions, seeds)
+        return find_candidates(
+            embedded.vectors, purchases, self._items, self._retriever, settings, exclusions, seeds, allowed
+        )
 
     def pair_inputs(self, embedded: Embedded, candidates: Candidates) -> FloatArray:
         """(B, K, P) what the ranker reads of each pair."""

@@ -17,6 +17,7 @@ from twinrank_client.answer import (
     StreamAnswer,
 )
 from twinrank_client.async_client import AsyncClient
+from twinrank_client.async_event_stream import AsyncEventStream
 from twinrank_client.client import Client
 from twinrank_client.errors import (
     AccessDenied,
@@ -30,25 +31,39 @@ from twinrank_client.errors import (
     TwinrankError,
     Unavailable,
 )
+from twinrank_client.event import Event, WriteReceipt
+from twinrank_client.event_stream import EventStream
+from twinrank_client.filter import AllOf, AnyOf, Available, Equals, Filter, IsIn, Not, Range
 from twinrank_client.request import RecentEvent, RecommendRequest, RepeatPolicy, ScoreRequest, SimilarItemsRequest
 from twinrank_client.settings import Limits, Retry, Timeout, Tls
 
 __all__ = [
     "AccessDenied",
+    "AllOf",
+    "AnyOf",
     "AsyncClient",
+    "AsyncEventStream",
+    "Available",
     "Cancelled",
     "CandidateSource",
     "Client",
     "DeadlineExceeded",
     "DegradedReason",
+    "Equals",
+    "Event",
+    "EventStream",
     "Explanation",
     "Failure",
+    "Filter",
     "InternalError",
     "InvalidRequest",
+    "IsIn",
     "ItemScore",
     "Limits",
+    "Not",
     "NotFound",
     "Overloaded",
+    "Range",
     "RecentEvent",
     "RecommendRequest",
     "Recommendations",
@@ -66,4 +81,5 @@ __all__ = [
     "Tls",
     "TwinrankError",
     "Unavailable",
+    "WriteReceipt",
 ]

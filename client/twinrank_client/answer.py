@@ -23,7 +23,11 @@ class DegradedReason(IntEnum):
 
     UNKNOWN = 0
     SHORTFALL = 1
-    """Fewer items exist than page_size after exclusions."""
+    """Fewer items exist than page_size after exclusions and filter."""
+    STATE_UNAVAILABLE = 2
+    """The store of recent events did not answer: only the model and the request's own events were seen."""
+    BEHIND_POSITION = 3
+    """The events of the request's position_token were not seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,10 @@ from grpc import aio
 
 from twinrank_client import base, conversion
 from twinrank_client.answer import Recommendations, Scores, SimilarItems, StreamAnswer
+from twinrank_client.async_event_stream import AsyncEventStream
 from twinrank_client.base import AnswerT, Method, RequestT
+from twinrank_client.delivery import IN_FLIGHT_MAX_DEFAULT, PATIENCE_S_DEFAULT
+from twinrank_client.event import Event, WriteReceipt
 from twinrank_client.request import RecommendRequest, ScoreRequest, SimilarItemsRequest
 from twinrank_client.status import error_from_rpc
 from twinrank_client.streaming import RequestFeed
@@ -76,6 +79,18 @@ class AsyncClient(base.BaseClient):
     ) -> SimilarItems:
         """As Client.similar_items."""
         return await self._call(base.SIMILAR_ITEMS, request, timeout_s, traceparent)
+
+    async def write_events(
+        self, events: Sequence[Event], *, timeout_s: float | None = None, traceparent: str | None = None
+    ) -> WriteReceipt:
+        """As Client.write_events."""
+        return await self._call(base.WRITE_EVENTS, events, timeout_s, traceparent)
+
+    def event_stream(
+        self, *, in_flight_max: int = IN_FLIGHT_MAX_DEFAULT, patience_s: float = PATIENCE_S_DEFAULT
+    ) -> AsyncEventStream:
+        """As Client.event_stream, with `async with` and `await stream.send(…)`."""
+        return AsyncEventStream(lambda feed: self._next_stub().StreamEvents(feed), in_flight_max, patience_s)
 
     async def close(self) -> None:
         """Closes the connections; calls in flight are cancelled."""

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+from twinrank.v1 import events_pb2_grpc
 from twinrank.v1 import recommendation_pb2_grpc as pb_grpc
 
-from twinrank_client import conversion
+from twinrank_client import conversion, event_conversion
 from twinrank_client.answer import Recommendations, Scores, SimilarItems
+from twinrank_client.event import Event, WriteReceipt
 from twinrank_client.request import RecommendRequest, ScoreRequest, SimilarItemsRequest
 from twinrank_client.settings import (
     CHANNEL_COUNT_MAX,
@@ -71,6 +73,28 @@ SIMILAR_ITEMS: Method[SimilarItemsRequest, SimilarItems] = Method(
 )
 
 
+WRITE_EVENTS: Method[Sequence[Event], WriteReceipt] = Method(
+    "WriteEvents",
+    "unary_s",
+    event_conversion.write_events,
+    lambda message, _: event_conversion.read_receipt(message),
+    lambda _: "",
+)
+
+
+class Stubs:
+    """The methods of a channel, whatever their service: their names differ."""
+
+    def __init__(self, channel: Any) -> None:
+        # The generator writes the stubs without types; they serve both kinds of channel.
+        self._services: tuple[Any, ...] = (
+            pb_grpc.RecommendationServiceStub(channel),  # type: ignore[no-untyped-call]
+            events_pb2_grpc.EventServiceStub(channel),  # type: ignore[no-untyped-call]
+        )
+        for service in self._services:
+            vars(self).update(vars(service))
+
+
 class BaseClient:
     """Settings of a client.
 
@@ -114,8 +138,7 @@ class BaseClient:
             else:
                 channel = secure(self._target, self._tls.credentials(), options=self._options)
             self._channels.append(channel)
-            # The generator writes the stub without types; it serves both kinds of channel.
-            self._stubs.append(pb_grpc.RecommendationServiceStub(channel))  # type: ignore[no-untyped-call]
+            self._stubs.append(Stubs(channel))
 
     def _next_stub(self) -> Any:
         if self._closed:

@@ -11,6 +11,9 @@ import grpc
 from twinrank_client import base, conversion
 from twinrank_client.answer import Recommendations, Scores, SimilarItems, StreamAnswer
 from twinrank_client.base import AnswerT, Method, RequestT
+from twinrank_client.delivery import IN_FLIGHT_MAX_DEFAULT, PATIENCE_S_DEFAULT
+from twinrank_client.event import Event, WriteReceipt
+from twinrank_client.event_stream import EventStream
 from twinrank_client.request import RecommendRequest, ScoreRequest, SimilarItemsRequest
 from twinrank_client.status import error_from_rpc
 from twinrank_client.streaming import RequestFeed
@@ -71,6 +74,25 @@ class Client(base.BaseClient):
     ) -> SimilarItems:
         """Items that resemble one item, whoever looks."""
         return self._call(base.SIMILAR_ITEMS, request, timeout_s, traceparent)
+
+    def write_events(
+        self, events: Sequence[Event], *, timeout_s: float | None = None, traceparent: str | None = None
+    ) -> WriteReceipt:
+        """Writes what shoppers did; returns when the server has it for good. One wrong event refuses them all."""
+        return self._call(base.WRITE_EVENTS, events, timeout_s, traceparent)
+
+    def event_stream(
+        self, *, in_flight_max: int = IN_FLIGHT_MAX_DEFAULT, patience_s: float = PATIENCE_S_DEFAULT
+    ) -> EventStream:
+        """A stream for many events: cheaper than as many calls, and it survives a server that restarts.
+
+            with twinrank.event_stream() as stream:
+                receipt = stream.send([Event(event_type="view", user_id="1", item_id="milk")])
+            print(receipt.result().written_count)
+
+        `in_flight_max`: messages that may wait for their acknowledgement. `patience_s`: how long to go on without any.
+        """
+        return EventStream(lambda feed: self._next_stub().StreamEvents(feed), in_flight_max, patience_s)
 
     def close(self) -> None:
         """Closes the connections; calls in flight are cancelled."""

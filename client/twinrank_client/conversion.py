@@ -23,6 +23,7 @@ from twinrank_client.answer import (
     StreamAnswer,
 )
 from twinrank_client.errors import Failure, to_error
+from twinrank_client.filter_conversion import read_filter, write_filter
 from twinrank_client.request import RecentEvent, RecommendRequest, RepeatPolicy, ScoreRequest, SimilarItemsRequest
 from twinrank_client.status import status_code
 
@@ -48,6 +49,8 @@ def write_recommend(request: RecommendRequest) -> pb.RecommendRequest:
         page_size=request.page_size,
         exclude_item_ids=request.exclude_item_ids,
         repeat_policy=cast("pb.RepeatPolicy", int(request.repeat_policy)),
+        position_token=request.position_token,
+        filter=None if request.filter is None else write_filter(request.filter),
     )
     if request.explain or request.timings:
         message.read_options.explain = request.explain
@@ -72,6 +75,8 @@ def read_recommend(message: pb.RecommendRequest) -> RecommendRequest:
         repeat_policy=RepeatPolicy(message.repeat_policy),
         explain=message.read_options.explain,
         timings=message.read_options.timings,
+        position_token=message.position_token,
+        filter=read_filter(message.filter) if message.HasField("filter") else None,
     )
 
 
@@ -92,6 +97,7 @@ def write_score(request: ScoreRequest) -> pb.ScoreRequest:
         context=request.context,
         request_time=_write_time(request.request_time),
         item_ids=request.item_ids,
+        position_token=request.position_token,
     )
 
 
@@ -107,6 +113,7 @@ def read_score(message: pb.ScoreRequest) -> ScoreRequest:
         context=dict(message.context),
         request_time=_read_time(message.request_time) if message.HasField("request_time") else None,
         item_ids=tuple(message.item_ids),
+        position_token=message.position_token,
     )
 
 
@@ -117,6 +124,7 @@ def write_similar(request: SimilarItemsRequest) -> pb.SimilarItemsRequest:
         item_id=request.item_id,
         page_size=request.page_size,
         exclude_item_ids=request.exclude_item_ids,
+        filter=None if request.filter is None else write_filter(request.filter),
     )
 
 
@@ -127,6 +135,7 @@ def read_similar(message: pb.SimilarItemsRequest) -> SimilarItemsRequest:
         page_size=message.page_size,
         exclude_item_ids=tuple(message.exclude_item_ids),
         request_id=message.request_id,
+        filter=read_filter(message.filter) if message.HasField("filter") else None,
     )
 
 

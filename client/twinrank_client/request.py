@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
 
+from twinrank_client.filter import Filter
+
 
 class RepeatPolicy(IntEnum):
     """What to do with items that the shopper has bought before."""
@@ -30,8 +32,8 @@ class RecentEvent:
     time: datetime | None = None
 
     def __post_init__(self) -> None:
-        _check_text("item_id", self.item_id)
-        _check_aware("time", self.time)
+        check_text("item_id", self.item_id)
+        check_aware("time", self.time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class RecommendRequest:
     `page_size` 0 means the placement's own; an empty `placement` means "home". `context_item_ids` are the product
     page's item or the cart's items, `context` the shop's declared context columns. A `request_time` (aware) other than
     now is only answered where the server allows replay. `explain` and `timings` fill the answer's fields of that name.
+    With a `position_token` from `write_events` the answer has seen those events, or says BEHIND_POSITION. `filter`
+    narrows the list to items that fit; it falls short when too few do.
 
     Raises ValueError on a naive datetime and TypeError on an id that is not a string.
     """
@@ -59,12 +63,14 @@ class RecommendRequest:
     explain: bool = False
     timings: bool = False
     request_id: str = ""
+    position_token: str = ""
+    filter: Filter | None = None
 
     def __post_init__(self) -> None:
-        _check_text("user_id", self.user_id)
-        _check_text("visitor_id", self.visitor_id)
-        _check_aware("request_time", self.request_time)
-        _check_context(self.context)
+        check_text("user_id", self.user_id)
+        check_text("visitor_id", self.visitor_id)
+        check_aware("request_time", self.request_time)
+        check_context(self.context)
         object.__setattr__(self, "recent_events", tuple(self.recent_events))
         object.__setattr__(self, "context_item_ids", _ids("context_item_ids", self.context_item_ids))
         object.__setattr__(self, "exclude_item_ids", _ids("exclude_item_ids", self.exclude_item_ids))
@@ -83,12 +89,13 @@ class ScoreRequest:
     context: Mapping[str, str] = field(default_factory=dict)
     request_time: datetime | None = None
     request_id: str = ""
+    position_token: str = ""
 
     def __post_init__(self) -> None:
-        _check_text("user_id", self.user_id)
-        _check_text("visitor_id", self.visitor_id)
-        _check_aware("request_time", self.request_time)
-        _check_context(self.context)
+        check_text("user_id", self.user_id)
+        check_text("visitor_id", self.visitor_id)
+        check_aware("request_time", self.request_time)
+        check_context(self.context)
         object.__setattr__(self, "item_ids", _ids("item_ids", self.item_ids))
         object.__setattr__(self, "recent_events", tuple(self.recent_events))
         object.__setattr__(self, "context_item_ids", _ids("context_item_ids", self.context_item_ids))
@@ -102,30 +109,34 @@ class SimilarItemsRequest:
     page_size: int = 0
     exclude_item_ids: Sequence[str] = ()
     request_id: str = ""
+    filter: Filter | None = None
 
     def __post_init__(self) -> None:
-        _check_text("item_id", self.item_id)
+        check_text("item_id", self.item_id)
         object.__setattr__(self, "exclude_item_ids", _ids("exclude_item_ids", self.exclude_item_ids))
 
 
 Request = RecommendRequest | ScoreRequest | SimilarItemsRequest
 
 
-def _check_aware(name: str, value: datetime | None) -> None:
+def check_aware(name: str, value: datetime | None) -> None:
+    """Raises ValueError on a time without a zone."""
     if value is not None and value.utcoffset() is None:
         raise ValueError(
             f"{name} has no time zone: {value!r}; pass an aware datetime, such as datetime.now(timezone.utc)"
         )
 
 
-def _check_text(name: str, value: object) -> None:
+def check_text(name: str, value: object) -> None:
+    """Raises TypeError on what is no text."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}: {value!r}")
 
 
-def _check_context(context: Mapping[str, str]) -> None:
+def check_context(context: Mapping[str, str]) -> None:
+    """Raises TypeError on a value that is no text."""
     for name, value in context.items():
-        _check_text(f"context[{name!r}]", value)
+        check_text(f"context[{name!r}]", value)
 
 
 def _ids(name: str, values: Iterable[str]) -> tuple[str, ...]:
@@ -134,5 +145,5 @@ def _ids(name: str, values: Iterable[str]) -> tuple[str, ...]:
         raise TypeError(f"{name} must be a sequence of ids, not one string: {values!r}")
     ids = tuple(values)
     for value in ids:
-        _check_text(name, value)
+        check_text(name, value)
     return ids

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 SERVICE = "twinrank.v1.RecommendationService"
+EVENT_SERVICE = "twinrank.v1.EventService"
 
 UNARY_TIMEOUT_S_DEFAULT = 1.0
 """A page that waits longer than this shows something else; the server itself answers in milliseconds."""
@@ -72,7 +73,11 @@ class Retry:
 
     def service_config(self) -> str:
         """The gRPC service config (JSON) that says the same."""
-        method: dict[str, Any] = {"name": [{"service": SERVICE}], "waitForReady": self.wait_for_ready}
+        method: dict[str, Any] = {
+            # An event stream is not repeated by gRPC: it keeps what is not acknowledged itself.
+            "name": [{"service": SERVICE}, {"service": EVENT_SERVICE, "method": "WriteEvents"}],
+            "waitForReady": self.wait_for_ready,
+        }
         config: dict[str, Any] = {"methodConfig": [method]}
         if self.attempts_max > 1:
             method["retryPolicy"] = {

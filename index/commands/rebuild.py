@@ -20,7 +20,8 @@ from safetensors.numpy import save_file
 
 from index.build import BuildReport, IndexBuildError, build_searcher
 from index.commands.location import KeyOption, errors_in_one_line, fail, find_key
-from index.config import IndexConfig
+from index.config import IndexConfig, spare_row_count
+from index.filters.attributes import ATTRIBUTES_FILE, VOCABULARIES_FILE, AttributeTable
 from index.generation import GenerationWriter, set_current
 from index.generation.positions import POSITIONS_FILE, LivePositions
 from index.item_ids import ItemIds
@@ -28,8 +29,11 @@ from index.searcher import SearchError
 from index.storage import index_file_name, save_searcher
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from towers.model import TrainedModel
     from towers.schema import Dataset, ShopConfig
+    from towers.schema.dataset import AttributeNames
     from towers.snapshot import Snapshot
 
 TUNING_USERS_MAX = 500
@@ -114,7 +118,8 @@ def publish(
     with GenerationWriter(shop.generations_dir, key) as writer:
         for name, data in model.files().items():
             writer.add_bytes(name, data)
-        save_file(snapshot.item_arrays(), writer.path(ITEMS_FILE))
+        spare = spare_row_count(index_config, snapshot.item_count)
+        save_file(snapshot.item_arrays(spare), writer.path(ITEMS_FILE))
         save_file(snapshot.user_arrays(), writer.path(USERS_FILE))
         item_ids = dataset.items["item_id"].gather(order).to_list()
         writer.add_bytes(ITEM_IDS_FILE, ItemIds.from_ids(item_ids).to_bytes())
@@ -122,15 +127,29 @@ def publish(
         live = positions or LivePositions(files_until_s=until_s)
         writer.add_bytes(POSITIONS_FILE, live.model_dump_json().encode())
         dataset.items[order].write_parquet(writer.path(CATALOGUE_FILE))
+        table = attribute_table(dataset.items[order], dataset.meta.item_attributes, spare)
+        table.save(writer.path(ATTRIBUTES_FILE), writer.path(VOCABULARIES_FILE))
         save_searcher(searcher, writer.path(index_file_name(searcher)))
         golden_path = writer.path(GOLDEN_FILE)
-        serving = open_serving_model(_Unpublished(golden_path.parent))
-        users = _spread(np.flatnonzero(np.diff(snapshot.histories.offsets) > 0), GOLDEN_USERS)
+        serving = open_serving_model(Unpublished(golden_path.parent))
+        users = spread(np.flatnonzero(np.diff(snapshot.histories.offsets) > 0), GOLDEN_USERS)
         user_ids = dataset.users["user_id"].gather(users).to_list()
         seeds = item_ids[: snapshot.retrievable_count]
         golden_path.write_bytes(write_golden(serving, user_ids, seeds, float(until_s)))
-        generation_id = writer.publish(_metadata(model, snapshot, report, until_s))
+        metadata = _metadata(model, snapshot, report, until_s)
+        generation_id = writer.publish({**metadata, "index_config": index_config.model_dump(mode="json")})
     return Published(generation_id, report.recall, time.monotonic() - started)
+
+
+def attribute_table(items: pl.DataFrame, names: AttributeNames, spare_count: int = 0) -> AttributeTable:
+    """What filters may ask of the items, row by row, with spare rows behind them."""
+    return AttributeTable.of_columns(
+        {name: items[name].to_list() for name in names.categorical},
+        {name: items[name].to_numpy() for name in names.numeric},
+        names.text,
+        row_count=len(items),
+        spare_count=spare_count,
+    )
 
 
 def _check_columns(dataset: Dataset, model: TrainedModel) -> None:
@@ -173,13 +192,13 @@ def _snapshot(
     vectors = embed_items(model.item_tower, ItemTensors.of(data.items, torch.device("cpu"))).numpy()
     table = item_table(data, vectors, model.settings, until_s)
     snapshot, order = take_snapshot(data, table, model.ranker, until_s)
-    users = _spread(users_before(data, until_s), TUNING_USERS_MAX)
+    users = spread(users_before(data, until_s), TUNING_USERS_MAX)
     embedder = UserEmbedder(model.user_tower, vectors, model.settings.features.sequence_events_max)
     context = last_context(data, users, until_s)
     return snapshot, order, embedder.embed(shoppers_at(data, model.settings, users, until_s, context)).vectors
 
 
-def _spread(rows: np.ndarray[Any, np.dtype[Any]], count_max: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+def spread(rows: np.ndarray[Any, np.dtype[Any]], count_max: int) -> np.ndarray[Any, np.dtype[np.int32]]:
     """At most `count_max` of the rows, evenly spread."""
     chosen = np.linspace(0, len(rows) - 1, min(count_max, len(rows))).astype(np.int64)
     return rows[chosen].astype(np.int32)
@@ -189,7 +208,7 @@ def _metadata(model: TrainedModel, snapshot: Snapshot, report: BuildReport, unti
     return {
         "as_of_s": until_s,
         "feature_hash": model.feature_hash,
-        "item_count": len(snapshot.items.vectors),
+        "item_count": snapshot.item_count,
         "retrievable_count": snapshot.retrievable_count,
         "user_count": snapshot.histories.user_count,
         "event_count": len(snapshot.histories.item_row),
@@ -200,7 +219,7 @@ def _metadata(model: TrainedModel, snapshot: Snapshot, report: BuildReport, unti
 
 
 @dataclass(frozen=True)
-class _Unpublished:
+class Unpublished:
     """The files of a generation that is being written, as the server's loader reads them."""
 
     directory: Path

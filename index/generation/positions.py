@@ -12,7 +12,7 @@ POSITIONS_FILE = "live.json"
 
 
 class LivePositions(BaseModel):
-    """Places in the store's streams; the defaults are those of a generation that knows no store.
+    """Places in the store's streams; the defaults are those of a generation that no store was asked for.
 
     Attributes:
         files_until_s: events before it, epoch seconds, were in the shop's files.
@@ -23,7 +23,7 @@ class LivePositions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    files_until_s: int = 0
+    files_until_s: int
     log_until_ms: int = 0
     catalogue_position: str = "0-0"
     purges_until_ms: int = 0

@@ -57,7 +57,7 @@ deeds, n_deeds = records(deeds, their_deeds, ARGV[2])
 signals, n_signals = records(signals, their_signals, ARGV[3])
 last = math.max(last, their_last)
 local value = struct.pack('<HHHHddI8', 1, n_ids, n_deeds, n_signals, last, purged, 0) .. ids .. deeds .. signals
-if value ~= state then
+if value ~= (state or struct.pack('<HHHHddI8', 1, 0, 0, 0, 0, 0, 0)) then
   if purged > 0 then
     redis.call('SET', KEYS[1], value)
   else

@@ -30,8 +30,9 @@ class ConstantEngine:
     generation_id = GENERATION_ID
     event_types = ("view", "purchase")
     context_columns = ()
+    attributes = None
 
-    def answer(self, queries: Sequence[Query]) -> tuple[list[Answer], BatchTimings]:
+    def answer(self, queries: Sequence[Query], states: object = None) -> tuple[list[Answer], BatchTimings]:
         """One list for each query."""
         return [_LIST] * len(queries), BatchTimings(0, 0, 0, 0, len(queries))
 

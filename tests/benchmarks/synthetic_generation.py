@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from index.build import BuildReport, build_searcher
-from index.commands.rebuild import _Unpublished
+from index.commands.rebuild import Unpublished, attribute_table
 from index.config import IndexConfig, IndexKind
 from index.exact import ExactSearcher
 from index.faiss_searcher import FaissSearcher
+from index.filters.attributes import ATTRIBUTES_FILE, VOCABULARIES_FILE
 from index.generation import GenerationWriter, set_current
 from index.generation.pointer import current_id
 from index.int8_lists import Int8ListsSearcher
@@ -44,6 +45,7 @@ from towers.learning_data import UserTable
 from towers.model import TrainedModel
 from towers.recommender import Shoppers, UserEmbedder, ranker_item_part
 from towers.schema import ShopConfig, read_shop_config
+from towers.schema.dataset import AttributeNames
 from towers.snapshot import ITEMS_FILE, USERS_FILE, Snapshot
 
 RECALL_QUERIES = 500
@@ -98,10 +100,13 @@ def publish(workload: Workload) -> Hardness:
         item_ids = [f"i{row:08d}" for row in range(workload.item_count)]
         writer.add_bytes(ITEM_IDS_FILE, ItemIds.from_ids(item_ids).to_bytes())
         writer.add_bytes(USER_IDS_FILE, ItemIds.from_ids(user_ids).to_bytes())
-        catalogue(item_ids, attributes).write_parquet(writer.path(CATALOGUE_FILE))
+        items = catalogue(item_ids, attributes)
+        items.write_parquet(writer.path(CATALOGUE_FILE))
+        names = AttributeNames(categorical=tuple(attributes), numeric=(), text=())
+        attribute_table(items, names).save(writer.path(ATTRIBUTES_FILE), writer.path(VOCABULARIES_FILE))
         save_searcher(searcher, writer.path(index_file_name(searcher)))
         golden = writer.path(GOLDEN_FILE)
-        serving = open_serving_model(_Unpublished(golden.parent))
+        serving = open_serving_model(Unpublished(golden.parent))
         golden.write_bytes(write_golden(serving, user_ids[:12], item_ids[:12], float(AS_OF_S)))
         generation_id = writer.publish(_metadata(workload, model, snapshot, report, searcher.probe_count, recall))
     set_current(workload.root, generation_id)

@@ -17,10 +17,11 @@ from server.engine import Engine
 from server.lifecycle import Server
 from server.model import open_serving_model
 from server.serving_model import ServingModel
+from server.store.address import StoreAddress
 from tests.conftest import SmallGeneration
 from tests.server.fake_engine import FakeEngine, load_fake
 from tests.server.real_engine import PLACEMENTS
-from tests.server.stubs import admin_stub, recommendation_stub
+from tests.server.stubs import admin_stub, event_stub, recommendation_stub
 
 TOKEN = "a-token-for-tests-only"
 
@@ -35,6 +36,10 @@ class Running:
     @property
     def stub(self) -> Any:
         return recommendation_stub(self.channel)
+
+    @property
+    def events(self) -> Any:
+        return event_stub(self.channel)
 
     @property
     def admin(self) -> Any:
@@ -67,9 +72,11 @@ def make_config(root: Path, **sections: dict[str, Any]) -> ServerConfig:
 
 
 @asynccontextmanager
-async def serve(config: ServerConfig, load: Any = load_fake) -> AsyncIterator[Running]:
+async def serve(
+    config: ServerConfig, load: Any = load_fake, store: StoreAddress | None = None
+) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
-        server = Server(config, load)
+        server = Server(config, load, store=store)
         stack.push_async_callback(server.stop)
         await server.start()
         channel = await stack.enter_async_context(aio.insecure_channel(f"127.0.0.1:{server.port}"))

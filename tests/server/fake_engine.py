@@ -6,11 +6,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
+from index.filters import AttributeKind
 from index.generation import Seal, open_generation
 from server.config import ServerConfig
 from server.domain import (
@@ -50,13 +51,18 @@ class FakeEngine:
         self.generation_id = generation_id
         self.event_types: tuple[str, ...] = ("view", "purchase")
         self.context_columns: tuple[str, ...] = ("device",)
+        self.attributes: Mapping[str, AttributeKind] | None = {
+            "category": AttributeKind.CATEGORICAL,
+            "price": AttributeKind.NUMERIC,
+            "title": AttributeKind.TEXT,
+        }
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)
         self.batches: list[list[Query]] = []
         self.broken_answer: Answer | None = None
 
-    def answer(self, queries: Sequence[Query]) -> tuple[list[Answer], BatchTimings]:
+    def answer(self, queries: Sequence[Query], states: object = None) -> tuple[list[Answer], BatchTimings]:
         self.batches.append(list(queries))
         self.entered.release()
         if not self.gate.wait(timeout=10):

@@ -8,10 +8,11 @@ import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
-from twinrank.v1 import admin_pb2_grpc, recommendation_pb2_grpc
+from twinrank.v1 import admin_pb2_grpc, events_pb2_grpc, recommendation_pb2_grpc
 
 _RECOMMENDATION: Any = recommendation_pb2_grpc.RecommendationServiceStub
 _ADMIN: Any = admin_pb2_grpc.AdminServiceStub
+_EVENTS: Any = events_pb2_grpc.EventServiceStub
 _HEALTH: Any = health_pb2_grpc.HealthStub
 _REFLECTION: Any = reflection_pb2_grpc.ServerReflectionStub
 
@@ -22,6 +23,10 @@ def recommendation_stub(channel: aio.Channel) -> Any:
 
 def admin_stub(channel: aio.Channel | grpc.Channel) -> Any:
     return _ADMIN(channel)
+
+
+def event_stub(channel: aio.Channel) -> Any:
+    return _EVENTS(channel)
 
 
 def health_stub(channel: aio.Channel) -> Any:

@@ -45,5 +45,6 @@ async def test_reflection_lists_and_describes_the_services(running: Running) -> 
     ]
     listed, described = [answer async for answer in stub.ServerReflectionInfo(iter(requests))]
     names = {service.name for service in listed.list_services_response.service}
-    assert names == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    own = {SERVICE, "twinrank.v1.EventService"}
+    assert names == own | {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
     assert described.file_descriptor_response.file_descriptor_proto

@@ -8,12 +8,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from index.generation.positions import LivePositions
 from index.item_ids import ItemIds
 from server.config import ContextItems
 from server.domain import RecentEvent, RecommendQuery, ScoreQuery
 from server.serving_model import ServingModel
 from server.shoppers import Readied, ShopperReader
+from server.state.recent import ShopperStates
 from tests.server.real_engine import recommend, score_as
+from tests.server.state.states import Did, states
 from towers.features.histories import Histories
 from towers.features.vocabularies import Vocabulary
 from towers.learning_data import UserTable
@@ -40,15 +43,19 @@ def tiny_serving(event_types: tuple[str, ...] = ("view", "cart", "purchase")) ->
         snapshot=SimpleNamespace(histories=histories, users=users),
         item_ids=ItemIds.from_ids(["a", "b", "c", "d"]),
         user_ids=ItemIds.from_ids(["ann", "bob"]),
+        positions=LivePositions(files_until_s=301, log_until_ms=5_000, purges_until_ms=4_000),
         contexts={"device": Vocabulary(("desk", "phone")), "place": Vocabulary(("home",))},
     )
     return cast(ServingModel, serving)
 
 
 def read(
-    *queries: RecommendQuery | ScoreQuery, role: ContextItems = ContextItems.IGNORE, serving: ServingModel | None = None
+    *queries: RecommendQuery | ScoreQuery,
+    role: ContextItems = ContextItems.IGNORE,
+    serving: ServingModel | None = None,
+    known: ShopperStates | None = None,
 ) -> Readied:
-    return ShopperReader(serving or tiny_serving()).read(queries, role)
+    return ShopperReader(serving or tiny_serving()).read(queries, role, known)
 
 
 def ask(user_id: str = "", now_s: float = NOW_S, **fields: Any) -> RecommendQuery:
@@ -160,3 +167,36 @@ def test_which_requests_have_a_known_context_item() -> None:
     queries = [ask(context_item_ids=ids) for ids in ((), ("zz",), ("zz", "a"), ("b",))]
     assert reader.has_known_context(queries) == [False, False, True, True]
     assert reader.has_known_context([]) == []
+
+
+def test_recent_states_join_the_log_and_inline_events_in_order_of_time() -> None:
+    known = states([Did("d", "purchase", 700, 6_000), Did("c", "view", 500, 6_001)], [])
+    inline = (RecentEvent("a", "cart", 600.0),)
+    readied = read(ask("ann", recent_events=inline), ask(recent_events=inline), known=known)
+    logged = [(0, VIEW, 100, False), (1, PURCHASE, 200, True)]
+    assert events_of(readied) == [*logged, (2, VIEW, 500, False), (0, CART, 600, False), (3, PURCHASE, 700, True)]
+    assert events_of(readied, 1) == [(0, CART, 600, False)]
+    assert readied.shoppers.purchases.groups.item_row.tolist() == [1, 3]
+
+
+def test_a_visitor_whom_no_generation_knows_has_the_state_alone() -> None:
+    known = states([Did("d", "view", 700, 6_000)])
+    assert events_of(read(ask(visitor_id="cookie"), known=known)) == [(3, VIEW, 700, False)]
+
+
+def test_a_purged_person_is_a_stranger_who_begins_anew() -> None:
+    known = states([Did("d", "view", 700, 6_000)], [], purged_ms=[5_900, 4_000])
+    readied = read(ask("ann"), ask("bob"), known=known)
+    assert events_of(readied) == [(3, VIEW, 700, False)]
+    assert events_of(readied, 1) == [(2, PURCHASE, 300, True)]  # purged before the generation was built
+    assert readied.shoppers.bucket.tolist() == [0, 6]
+
+
+def test_the_cart_of_the_state_is_the_context_where_the_request_names_none() -> None:
+    known = states(*[[Did("d", "add_to_cart", 700, 6_000)]] * 3)
+    readied = read(ask(), ask(context_item_ids=("a",)), ask("ann"), role=ContextItems.CART, known=known)
+    assert readied.seeds is not None
+    assert readied.seeds.tolist() == [[3], [0], [3]]
+    assert readied.excluded_row.tolist() == [3, 0, 3]
+    ignoring = read(ask(), known=states([Did("d", "add_to_cart", 700, 6_000)]))
+    assert ignoring.seeds is None

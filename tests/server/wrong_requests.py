@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from twinrank.v1 import filter_pb2
 from twinrank.v1 import recommendation_pb2 as pb
 
 TOO_LONG = "ü" * 65  # 130 bytes, 65 characters
@@ -45,6 +46,52 @@ def _ids(field: str, count_max: int) -> Iterator[Case]:
     yield Case(field, _add(field, *["ok"] * (count_max + 1)), field)
 
 
+def _filters() -> Iterator[Case]:
+    def put(**kind: Any) -> Callable[[Any], object]:
+        return lambda message: message.filter.MergeFrom(filter_pb2.Filter(**kind))
+
+    def equals(attribute: str, **value: Any) -> filter_pb2.EqualsFilter:
+        return filter_pb2.EqualsFilter(attribute=attribute, value=filter_pb2.AttributeValue(**value))
+
+    def is_in(attribute: str, *values: Any) -> filter_pb2.InFilter:
+        return filter_pb2.InFilter(attribute=attribute, values=[filter_pb2.AttributeValue(**value) for value in values])
+
+    def span(**fields: Any) -> filter_pb2.RangeFilter:
+        return filter_pb2.RangeFilter(**fields)
+
+    nothing, shoes = filter_pb2.Filter(), filter_pb2.Filter(equals=equals("category", text="shoes"))
+    where = "filter.equals"
+    for name in ("", "colour", "title", CONTROL):
+        yield Case(f"{where}.attribute", put(equals=equals(name, text="red")), f"{where}.attribute")
+    yield Case(f"{where}.value.text", put(equals=equals("price", text="cheap")), f"{where}.value")
+    yield Case(f"{where}.value.text", put(equals=equals("category", text="ü" * 129)), f"{where}.value")
+    yield Case(f"{where}.value.text", put(equals=equals("category")), f"{where}.value")
+    yield Case(f"{where}.value.number", put(equals=equals("category", number=3)), f"{where}.value")
+    yield Case(f"{where}.value.number", put(equals=equals("price", number=float("nan"))), f"{where}.value")
+    where = "filter.is_in"
+    many: list[dict[str, Any]] = [{"number": 1.0}] * 1_001
+    yield Case(f"{where}.attribute", put(is_in=is_in("colour", {"text": "red"})), f"{where}.attribute")
+    yield Case(f"{where}.values.text", put(is_in=is_in("price", {"number": 1.0}, {"text": "x"})), f"{where}.values[1]")
+    yield Case(f"{where}.values.number", put(is_in=is_in("category", {"number": 1.0})), f"{where}.values[0]")
+    yield Case(f"{where}.values.number", put(is_in=is_in("price", *many)), f"{where}.values")
+    where = "filter.range"
+    yield Case(f"{where}.attribute", put(range=span(attribute="category", minimum=1)), f"{where}.attribute")
+    yield Case(f"{where}.minimum", put(range=span(attribute="price")), where)
+    yield Case(f"{where}.minimum", put(range=span(attribute="price", minimum=float("nan"))), f"{where}.minimum")
+    yield Case(f"{where}.maximum", put(range=span(attribute="price", minimum=2, maximum=1)), where)
+    yield Case(f"{where}.maximum", put(range=span(attribute="price", maximum=float("nan"))), f"{where}.maximum")
+    of_two, of_65 = [shoes, nothing], [shoes] * 65
+    for name, message in (("all", filter_pb2.AllFilter), ("any", filter_pb2.AnyFilter)):
+        path = f"filter.{name}.filters"
+        yield Case(path, put(**{name: message(filters=of_two)}), f"{path}[1]")
+        yield Case(path, put(**{name: message(filters=of_65)}), f"{path}[63]")
+    nested = shoes
+    for _ in range(8):
+        nested = filter_pb2.Filter(negation=filter_pb2.NotFilter(filter=nested))
+    yield Case("filter.negation.filter", put(negation=filter_pb2.NotFilter()), "filter.negation.filter")
+    yield Case("filter.negation.filter", put(negation=nested.negation), "filter" + ".negation.filter" * 8)
+
+
 def _time(path: str, timestamp_of: Callable[[Any], Timestamp], violation: str) -> Iterator[Case]:
     def put(**values: int) -> Callable[[Any], object]:
         return lambda message: timestamp_of(message).MergeFrom(Timestamp(**values))
@@ -68,6 +115,8 @@ def _shopper() -> Iterator[Case]:
     yield from _text("request_id")
     yield from _text("user_id")
     yield from _text("visitor_id")
+    yield Case("position_token", _set("position_token", "yesterday"), "position_token")
+    yield Case("position_token", _set("position_token", "AgAAAAAAAAAA"), "position_token")
     yield Case("placement", _set("placement", "nowhere"), "placement")
     yield Case("placement", _set("placement", "x" * 100_000), "placement")
     yield Case("recent_events.item_id", _event(item_id=""), "recent_events[1].item_id")
@@ -96,6 +145,7 @@ def _recommend() -> Iterator[Case]:
     yield Case("page_size", _set("page_size", 101), "page_size")
     yield Case("page_size", _set("page_size", 2**32 - 1), "page_size")
     yield from _ids("exclude_item_ids", 1000)
+    yield from _filters()
     yield Case("repeat_policy", _set("repeat_policy", 77), "repeat_policy")
     yield Case("repeat_policy", _set("repeat_policy", -1), "repeat_policy")
 
@@ -112,6 +162,7 @@ def _similar_items() -> Iterator[Case]:
     yield from _text("item_id", required=True)
     yield Case("page_size", _set("page_size", 201), "page_size")
     yield from _ids("exclude_item_ids", 1000)
+    yield from _filters()
 
 
 def _cleared(field: str, case: Case) -> Callable[[Any], object]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from towers.features.histories import ExtraEvents, Histories, HistoryBatch
+from towers.features.histories import ExtraBatch, ExtraEvents, Histories, HistoryBatch
 
 VIEW, PURCHASE = 0, 1
 DAY_S = 86_400
@@ -45,7 +45,10 @@ class Asked:
     def batch(self, event_count_max: int = 1_000) -> HistoryBatch:
         """All requests at once."""
         return self.log.batch(
-            np.array(self.user_rows, np.int32), np.array(self.as_of_s, np.int64), event_count_max, self.extra
+            np.array(self.user_rows, np.int32),
+            np.array(self.as_of_s, np.int64),
+            event_count_max,
+            ExtraBatch.of(self.extra),
         )
 
     def single(self, place: int, event_count_max: int = 1_000) -> HistoryBatch:

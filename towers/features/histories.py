@@ -35,6 +35,49 @@ class ExtraEvents:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtraBatch:
+    """The extra events of B requests: request `i` has `events[offsets[i]:offsets[i + 1]]`, in any order of time."""
+
+    offsets: Int64Array
+    events: ExtraEvents
+
+    @classmethod
+    def of(cls, parts: Sequence[ExtraEvents | None]) -> ExtraBatch:
+        """From the events of each request, None where it has none."""
+        offsets = np.zeros(len(parts) + 1, np.int64)
+        present = [events for events in parts if events is not None]
+        if not present:
+            return cls(offsets, _NO_EXTRA)
+        np.cumsum([0 if events is None else len(events.item_row) for events in parts], out=offsets[1:])
+        joined = ExtraEvents(
+            item_row=np.concatenate([events.item_row for events in present]),
+            event_type=np.concatenate([events.event_type for events in present]),
+            time_s=np.concatenate([events.time_s for events in present]),
+            is_target=np.concatenate([events.is_target for events in present]),
+        )
+        return cls(offsets, joined)
+
+    def joined(self, later: ExtraBatch) -> ExtraBatch:
+        """Each request's events of this batch, then those of the other."""
+        if len(self.events.item_row) == 0 or len(later.events.item_row) == 0:
+            return later if len(self.events.item_row) == 0 else self
+        offsets = self.offsets + later.offsets
+        here, there = np.diff(self.offsets), np.diff(later.offsets)
+        request = np.repeat(np.tile(np.arange(len(here)), 2), np.concatenate([here, there]))
+        order = np.argsort(request, kind="stable")
+        mine, others = self.events, later.events
+        return ExtraBatch(
+            offsets,
+            ExtraEvents(
+                np.concatenate([mine.item_row, others.item_row])[order],
+                np.concatenate([mine.event_type, others.event_type])[order],
+                np.concatenate([mine.time_s, others.time_s])[order],
+                np.concatenate([mine.is_target, others.is_target])[order],
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryBatch:
     """The histories of B requests, each as of its own time; E events in all.
 
@@ -118,11 +161,12 @@ class Histories:
         end: Int64Array,
         as_of_s: Int64Array,
         event_count_max: int,
-        extra: Sequence[ExtraEvents | None] | None = None,
+        extra: ExtraBatch | None = None,
     ) -> HistoryBatch:
         """The events `start[i]:end[i]` (B,) of the log as the history of request `i`; the rest as in `batch`."""
         targets = self.is_target(np.arange(256, dtype=np.uint8))
-        offsets, events = _joined(extra, len(start))
+        offsets = np.zeros(len(start) + 1, np.int64) if extra is None else extra.offsets
+        events = _NO_EXTRA if extra is None else extra.events
         found = _newest(
             start,
             end,
@@ -145,7 +189,7 @@ class Histories:
         user_rows: Int32Array,
         as_of_s: Int64Array,
         event_count_max: int,
-        extra: Sequence[ExtraEvents | None] | None = None,
+        extra: ExtraBatch | None = None,
     ) -> HistoryBatch:
         """The histories of B requests as of their own times.
 
@@ -154,27 +198,12 @@ class Histories:
             as_of_s: (B,) only logged events strictly before it are seen.
             event_count_max: how many of the newest target events, and of the newest others, are kept for each request,
                 extra events included.
-            extra: for each request the events that came with it, or None.
+            extra: the events that came with the requests, or that are newer than the log.
         """
         known = np.maximum(user_rows, 0)
         start = self.offsets[known]
         end = np.where(user_rows >= 0, self.offsets[known + 1], start)
         return self.spans(start, end, as_of_s, event_count_max, extra)
-
-
-def _joined(extra: Sequence[ExtraEvents | None] | None, request_count: int) -> tuple[Int64Array, ExtraEvents]:
-    """All extra events as one, and where those of each request begin (B + 1,)."""
-    offsets = np.zeros(request_count + 1, np.int64)
-    present = [events for events in extra or () if events is not None]
-    if extra is None or not present:
-        return offsets, _NO_EXTRA
-    np.cumsum([0 if events is None else len(events.item_row) for events in extra], out=offsets[1:])
-    return offsets, ExtraEvents(
-        item_row=np.concatenate([events.item_row for events in present]),
-        event_type=np.concatenate([events.event_type for events in present]),
-        time_s=np.concatenate([events.time_s for events in present]),
-        is_target=np.concatenate([events.is_target for events in present]),
-    )
 
 
 _NO_EXTRA = ExtraEvents(np.zeros(0, np.int32), np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.bool_))

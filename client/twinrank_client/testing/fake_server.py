@@ -10,11 +10,13 @@ from types import TracebackType
 from typing import Never, Self
 
 import grpc
+from twinrank.v1 import events_pb2, events_pb2_grpc
 from twinrank.v1 import recommendation_pb2 as pb
 from twinrank.v1 import recommendation_pb2_grpc as pb_grpc
 
-from twinrank_client import conversion
+from twinrank_client import conversion, event_conversion
 from twinrank_client.errors import Failure
+from twinrank_client.event import Event
 from twinrank_client.request import Request
 from twinrank_client.status import write_details
 from twinrank_client.testing.script import Items, Rpc, Script
@@ -55,6 +57,7 @@ class FakeServer:
         # Without SO_REUSEPORT no other process can come to share the port.
         self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0)])
         pb_grpc.add_RecommendationServiceServicer_to_server(_Servicer(self), self._server)  # type: ignore[no-untyped-call]
+        events_pb2_grpc.add_EventServiceServicer_to_server(_EventServicer(self), self._server)  # type: ignore[no-untyped-call]
         self.target = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
@@ -116,6 +119,12 @@ class FakeServer:
     def requests(self) -> list[Request]:
         """Every request so far, in order of arrival."""
         return [call.request for call in self.calls]
+
+    @property
+    def events(self) -> list[Event]:
+        """Every event written so far, in order of arrival; what came again under its id is here once."""
+        with self._lock:
+            return list(self._script.events)
 
     # Its life
 
@@ -209,6 +218,53 @@ class _Servicer(pb_grpc.RecommendationServiceServicer):
         failure = self._fake._receive(rpc, requests, context)
         if failure is not None:
             _abort(context, failure)
+
+
+class _EventServicer(events_pb2_grpc.EventServiceServicer):
+    """The generated service of events over the script."""
+
+    def __init__(self, fake: FakeServer) -> None:
+        self._fake = fake
+
+    def WriteEvents(
+        self, message: events_pb2.WriteEventsRequest, context: grpc.ServicerContext
+    ) -> events_pb2.WriteEventsResponse:
+        failure = self._fake._receive("WriteEvents", [], context)
+        if failure is not None:
+            _abort(context, failure)
+        with self._fake._lock:
+            receipt = self._fake._script.write_events([event_conversion.read_event(event) for event in message.events])
+        return events_pb2.WriteEventsResponse(
+            request_id=message.request_id,
+            written_count=receipt.written_count,
+            duplicate_count=receipt.duplicate_count,
+            position_token=receipt.position_token,
+        )
+
+    def StreamEvents(
+        self, messages: Iterable[events_pb2.StreamEventsRequest], context: grpc.ServicerContext
+    ) -> Iterator[events_pb2.StreamEventsResponse]:
+        for message in messages:
+            number = message.sequence_number
+            failure = self._fake._receive("StreamEvents", [], context)
+            if failure is not None:
+                error = events_pb2.EventsError(
+                    code=failure.code.value[0],
+                    message=failure.message,
+                    reason=failure.reason,
+                    fields=list(failure.fields),
+                )
+                yield events_pb2.StreamEventsResponse(sequence_number=number, error=error)
+                continue
+            events = [event_conversion.read_event(event) for event in message.events]
+            with self._fake._lock:
+                receipt = self._fake._script.write_events(events)
+            yield events_pb2.StreamEventsResponse(
+                sequence_number=number,
+                written_count=receipt.written_count,
+                duplicate_count=receipt.duplicate_count,
+                position_token=receipt.position_token,
+            )
 
 
 def _abort(context: grpc.ServicerContext, failure: Failure) -> Never:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,13 +17,15 @@ from twinrank_client.answer import (
     StageTimings,
 )
 from twinrank_client.errors import Failure
+from twinrank_client.event import Event, WriteReceipt
 from twinrank_client.request import RecommendRequest, ScoreRequest, SimilarItemsRequest
 
-Rpc = Literal["Recommend", "BatchRecommend", "StreamRecommend", "Score", "SimilarItems"]
+Rpc = Literal["Recommend", "BatchRecommend", "StreamRecommend", "Score", "SimilarItems", "WriteEvents", "StreamEvents"]
 Items = Iterable[str | ScoredItem]
 
 GENERATION_ID = "fake-generation"
 ATTRIBUTION_TOKEN = "fake-attribution"  # noqa: S105 — no secret
+POSITION_TOKEN = "fake-position"  # noqa: S105 — no secret
 PAGE_SIZE_DEFAULT = 20
 _TIMINGS = StageTimings(queue_us=1, state_us=1, user_tower_us=1, retrieve_us=1, rank_us=1, batch_size=1)
 
@@ -46,6 +48,8 @@ class Script:
     _neighbours: dict[str, list[ScoredItem]] = field(default_factory=dict)
     _scores: dict[str | None, dict[str, float]] = field(default_factory=dict)
     _failures: list[_ProgrammedFailure] = field(default_factory=list)
+    _event_ids: set[tuple[str, str]] = field(default_factory=set)
+    events: list[Event] = field(default_factory=list)
 
     def give_list(self, items: Items, user_id: str | None, placement: str | None) -> None:
         """Programs one list."""
@@ -94,6 +98,18 @@ class Script:
             timings=_TIMINGS if request.timings else None,
             explanations=tuple(row.explanation or _explain(row) for row in rows) if request.explain else (),
         )
+
+    def write_events(self, events: Sequence[Event]) -> WriteReceipt:
+        """Keeps the events that are new by shopper and event id."""
+        written_count = 0
+        for event in events:
+            identity = (event.user_id or event.visitor_id, event.event_id)
+            if event.event_id and identity in self._event_ids:
+                continue
+            self._event_ids.add(identity)
+            self.events.append(event)
+            written_count += 1
+        return WriteReceipt(written_count, len(events) - written_count, POSITION_TOKEN)
 
     def score(self, request: ScoreRequest) -> Scores:
         """The shopper's scores, else everybody's; an item without one is unknown."""

@@ -1,0 +1,82 @@
+"""The states of a batch's shoppers, as columns: what the engine is handed beside the queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.domain import Query, SimilarItemsQuery, StateGap
+from server.state.packed import RECORD_DTYPE, PackedStates, user_key, visitor_key
+
+
+@dataclass(frozen=True, slots=True)
+class ShopperStates:
+    """What the store knows of the shoppers of B queries; E events in all, those of a query in the order of arrival.
+
+    Attributes:
+        offsets: (B + 1,) where each query's events begin.
+        events: (E,) of RECORD_DTYPE.
+        purged_ms: (B,) when the person was purged, 0 where never.
+        gaps: (B,) uint8 of StateGap: whether something is missing that should be here.
+    """
+
+    offsets: NDArray[np.int64]
+    events: NDArray[np.void]
+    purged_ms: NDArray[np.float64]
+    gaps: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.purged_ms)
+
+    @classmethod
+    def nothing(cls, query_count: int, named: NDArray[np.bool_] | None = None) -> ShopperStates:
+        """No events for anybody; `named` (B,) are those whose state could not be had."""
+        return cls(
+            np.zeros(query_count + 1, np.int64),
+            np.zeros(0, RECORD_DTYPE),
+            np.zeros(query_count),
+            np.zeros(query_count, np.uint8) if named is None else named * np.uint8(StateGap.UNAVAILABLE),
+        )
+
+    def take(self, places: Sequence[int]) -> ShopperStates:
+        """The states of some of the queries, in the order given."""
+        if len(places) == len(self) and list(places) == list(range(len(self))):
+            return self
+        chosen = np.asarray(places, np.int64)
+        begins, ends = self.offsets[chosen], self.offsets[chosen + 1]
+        offsets = np.zeros(len(chosen) + 1, np.int64)
+        np.cumsum(ends - begins, out=offsets[1:])
+        at = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], ends - begins)
+        return ShopperStates(offsets, self.events[at], self.purged_ms[chosen], self.gaps[chosen])
+
+
+def state_keys(queries: Sequence[Query]) -> tuple[list[str], NDArray[np.int64]]:
+    """The keys of all queries' states, and where those of each query begin (B + 1,): none to two a query."""
+    keys: list[str] = []
+    first = np.zeros(len(queries) + 1, np.int64)
+    for place, query in enumerate(queries):
+        if not isinstance(query, SimilarItemsQuery):
+            shopper = query.shopper
+            if shopper.visitor_id:
+                keys.append(visitor_key(shopper.visitor_id))
+            if shopper.user_id:
+                keys.append(user_key(shopper.user_id))
+        first[place + 1] = len(keys)
+    return keys, first
+
+
+def states_of(queries: Sequence[Query], first: NDArray[np.int64], packed: PackedStates) -> ShopperStates:
+    """The states read for `state_keys(queries)`, by query; a query that names a later position has a gap."""
+    purged_ms, gaps = np.zeros(len(queries)), np.zeros(len(queries), np.uint8)
+    if packed.purged_ms.any():
+        for place in range(len(queries)):
+            purged_ms[place] = packed.purged_ms[first[place] : first[place + 1]].max(initial=0)
+    for place, query in enumerate(queries):
+        if not isinstance(query, SimilarItemsQuery) and query.shopper.position_ms:
+            seen_ms = packed.last_ms[first[place] : first[place + 1]].max(initial=0)
+            if query.shopper.position_ms > seen_ms:
+                gaps[place] = StateGap.BEHIND_POSITION
+    return ShopperStates(packed.offsets[first], packed.events, purged_ms, gaps)

@@ -1,0 +1,115 @@
+"""What recent states cost a request: the engine with and without them, CPU of engine and store together.
+
+Each shopper's state holds 50 events, of which the generation knows 40, as the morning after a rebuild; and, as the
+second figure, none, which makes every history twice as long.
+
+`python -m tests.benchmarks.freshness.state_cost --root DIR --users FILE`; the last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import psutil
+import valkey
+
+from index.generation import open_generation
+from index.generation.pointer import current_id
+from index.item_ids import ItemIds
+from server.domain import RecommendQuery, RepeatPolicy, Shopper
+from server.fitness import ITEM_IDS_FILE
+from server.state.packed import HEADER, RECORD_DTYPE, VERSION, item_hash, type_hash, user_key
+from server.state.reader import StateReader
+from server.state.stateful_engine import StatefulEngine
+from server.store.address import StoreAddress
+from server.store.connection import connect
+from tests.benchmarks.in_process import open_engine
+from tests.server.state.valkey_process import ValkeyProcess
+
+BATCH_SIZE = 16
+EVENTS_A_SHOPPER = 50
+NEW_EVENTS = 10
+REPEATS = 7
+
+
+def fill(
+    client: valkey.Valkey, user_ids: Sequence[str], item_ids: Sequence[str], as_of_s: float, new_count: int
+) -> None:
+    """Every user views and buys; `new_count` events in the day before, the others long ago."""
+    random = np.random.default_rng(17)
+    hashes = np.array([item_hash(item_id) for item_id in item_ids], np.uint64)
+    pipeline = client.pipeline(transaction=False)
+    for user_id in user_ids:
+        events = np.zeros(EVENTS_A_SHOPPER, RECORD_DTYPE)
+        events["position_ms"] = as_of_s * 1e3
+        events["item_hash"] = random.choice(hashes, EVENTS_A_SHOPPER)
+        events["time_s"] = as_of_s - np.sort(random.integers(1, 86_400, EVENTS_A_SHOPPER))[::-1]
+        events["time_s"][: EVENTS_A_SHOPPER - new_count] = 1
+        events["type_hash"] = np.where(random.random(EVENTS_A_SHOPPER) < 0.2, type_hash("purchase"), type_hash("view"))
+        events["quantity"] = 1
+        deeds = events[events["type_hash"] == type_hash("purchase")]
+        signals = events[events["type_hash"] == type_hash("view")]
+        head = HEADER.pack(VERSION, 0, len(deeds), len(signals), as_of_s * 1e3, 0.0, 0)
+        pipeline.set(user_key(user_id), head + deeds.tobytes() + signals.tobytes())
+    pipeline.execute()
+
+
+def cpu_us(answer: Callable[[Sequence[RecommendQuery]], object], batches: Sequence, store: psutil.Process) -> float:
+    """CPU µs a request of this process and of the store, over all batches."""
+    began, store_began = time.process_time(), sum(store.cpu_times()[:2])
+    for batch in batches:
+        answer(batch)
+    spent_s = time.process_time() - began + sum(store.cpu_times()[:2]) - store_began
+    return spent_s / (len(batches) * BATCH_SIZE) * 1e6
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--users", type=Path, required=True)
+    parser.add_argument("--batches", type=int, default=400)
+    options = parser.parse_args()
+    user_ids = options.users.read_text().split()[:4_000]
+    generation_id = current_id(options.root)
+    assert generation_id is not None
+    generation = open_generation(options.root, generation_id)
+    as_of_s = cast("float", generation.manifest.metadata["as_of_s"])
+    ids = ItemIds.open(generation.path(ITEM_IDS_FILE))
+    items = ids.ids(np.random.default_rng(3).integers(0, len(ids), 5_000))
+    engine = open_engine(options.root)
+    queries = [
+        RecommendQuery("home", Shopper(user_id=user_id), as_of_s, 20, RepeatPolicy.ALLOW) for user_id in user_ids
+    ]
+    starts = itertools.cycle(range(0, len(queries) - BATCH_SIZE + 1, BATCH_SIZE))
+    batches = [queries[start : start + BATCH_SIZE] for start in itertools.islice(starts, options.batches)]
+    figures = {}
+    with tempfile.TemporaryDirectory() as scratch, ValkeyProcess(Path(scratch)) as process:
+        client = process.client()
+        store = psutil.Process(int(client.info("server")["process_id"]))
+        stateful = StatefulEngine(engine, StateReader(connect(StoreAddress(process.url), timeout_s=1)))
+        for name, new_count in (("state_cpu_us", NEW_EVENTS), ("state_cpu_us_all_new", EVENTS_A_SHOPPER)):
+            fill(client, user_ids, items, as_of_s, new_count)
+            cpu_us(stateful.answer, batches, store)
+            measured = [
+                (cpu_us(engine.answer, batches, store), cpu_us(stateful.answer, batches, store)) for _ in range(REPEATS)
+            ]
+            added = [with_states - without for without, with_states in measured]
+            engine_us = statistics.median(first for first, _ in measured)
+            print(f"{name}: engine {engine_us:.1f} µs, added {[round(one, 1) for one in added]}")
+            figures[name] = round(statistics.median(added), 1)
+            figures[f"{name}_spread"] = round(max(added) - min(added), 1)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

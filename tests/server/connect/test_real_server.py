@@ -1,0 +1,83 @@
+"""A connector, killed and started again, and a replay, against the real server with its real store."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from pathlib import Path
+
+from server.events.log import read_log
+from server.state.packed import unpack, user_key
+from server.store.connection import connect
+from server.store.layout import StoreDirectory
+from tests.conftest import SmallGeneration
+from tests.end_to_end.processes import command, server, server_config
+from tests.server.connect.conftest import process, quarantined, rows, write_jsonl
+from tests.server.waiting import until
+
+LATER_MS = 2**52
+
+
+async def test_what_a_killed_connector_delivers_is_in_the_log_and_the_states_once(
+    small_generation: SmallGeneration, tmp_path: Path
+) -> None:
+    config = server_config(tmp_path, small_generation.root)
+    with config.open("a") as file:
+        file.write(f'[store]\ndirectory = "{tmp_path / "store"}"\n')
+    wrong = {**rows(1)[0], "event_type": "gaze"}
+    table: list[object] = [*rows(8_000), wrong, "damaged"]
+    views = write_jsonl(tmp_path / "views.jsonl", table)
+    address = StoreDirectory(tmp_path / "store").address
+    async with server(config) as running:
+        arguments = ("file", running.target, views, "--in-flight", 1)
+        with connect(address, timeout_s=5.0) as store:
+
+            def logged() -> list[str]:
+                return [event.event_id for event in read_log(store, 0, LATER_MS)]
+
+            with process(tmp_path, *arguments) as connector:
+                await until(lambda: len(logged()) >= 3_000)
+                connector.send_signal(signal.SIGKILL)
+                connector.wait()
+            assert 3_000 <= len(logged()) < 8_000
+            with process(tmp_path, *arguments) as connector:
+                assert await asyncio.to_thread(connector.wait, 60) == 0
+            ids = Counter(logged())
+            assert (len(ids), max(ids.values())) == (8_000, 1)
+            states = unpack([store.get(user_key(f"u{number}")) for number in range(20)])
+            assert len(states) == 20
+            assert (states.last_ms > 0).all()
+            for begin, end in zip(states.offsets, states.offsets[1:], strict=False):
+                items = states.events["item_hash"][begin:end].tolist()
+                assert len(items) == len(set(items)) == 64  # the newest 64 views, none doubled
+        lines = quarantined(tmp_path / "connect-quarantine.jsonl")
+        assert [(line["reason"], line["place"]) for line in lines] == [
+            ("no_json", "views.jsonl:8002"),  # seen before it is sent, the other by the server
+            ("invalid_field", "views.jsonl:8001"),
+        ]
+        assert "'gaze' is no event type here" in lines[1]["detail"]
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.ended() == 0
+
+
+async def test_a_replay_is_in_the_log(
+    small_generation: SmallGeneration, small_shop_config: Path, tmp_path: Path
+) -> None:
+    config = server_config(tmp_path, small_generation.root)
+    with config.open("a") as file:
+        file.write(f'[store]\ndirectory = "{tmp_path / "store"}"\n[events.types]\ncart = "deed"\nrating = "deed"\n')
+    work = f'work_dir = "{small_generation.config.shop.work_dir}"'
+    shop = tmp_path / "shop.toml"
+    shop.write_text(small_shop_config.read_text().replace('work_dir = "var/small"', work))
+    async with server(config) as running:
+        times = ("--from", "2026-09-01", "--to", "2026-09-15", "--speed-up", 0)
+        await command("client.replay", shop, "--target", running.target, *times)
+        with connect(StoreDirectory(tmp_path / "store").address, timeout_s=5.0) as store:
+            logged = list(read_log(store, 0, LATER_MS))
+        times_s = small_generation.dataset.events.time_s
+        replayed = [int(event.event_id.removeprefix("replay/")) for event in logged]
+        assert len(set(replayed)) == len(replayed) > 100
+        assert all(times_s[row] == event.time_s for row, event in zip(replayed, logged, strict=True))
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.ended() == 0
