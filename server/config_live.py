@@ -44,7 +44,7 @@ class StoreConfig(Section):
     durability: Durability = Field(
         Durability.EVERY_SECOND,
         description="Embedded: `every_second` survives any crash of processes and loses at most 2 s when the power "
-        "fails; `always` has every event on disk before it is acknowledged.",
+        "fails; `always` has every event on disk before it is acknowledged. See store.md.",
     )
     memory_mb_max: Count = Field(
         4_096, description="Embedded: beyond it events are refused, since what is kept must never push out what was."

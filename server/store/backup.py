@@ -1,9 +1,8 @@
-"""Backup and restore of the embedded store: whole append-only files, linked at one moment, with checksums.
+"""Backup and restore of the embedded store: its append-only files up to one moment, with checksums.
 
 A backup is taken while the store lives: its file is rewritten first, so that the backup is compact; then rewriting is
-held off, the files are linked (no copy is made on the same file system), and what is in them at that moment is copied
-and written down with its length and SHA-256. The files only grow, so a length is a moment: all acknowledged before the
-backup began is in it, and whole transactions of what came while it was taken.
+held off, and each file is copied up to the length that it has. Files only grow, so a length is a moment: all that was
+acknowledged before the backup began is in it. Valkey's own checkers read the copies before they are called a backup.
 """
 
 from __future__ import annotations
@@ -25,13 +24,14 @@ from server.store.connection import connect
 from server.store.errors import StoreError, StoreUnavailable, translated
 from server.store.layout import StoreDirectory
 from server.store.process import server_binary
-from server.store.syncing import data_files
+from server.store.syncing import manifest_lines
 
 CONTENTS_NAME = "backup.json"
 FORMAT_VERSION = 1
 CHUNK_BYTES = 1 << 20
 POLL_S = 0.05
 CHECK_PATIENCE_S = 3_600.0
+GRABS_MAX = 20
 
 
 class BackupError(StoreError):
@@ -70,6 +70,7 @@ def back_up(store_directory: Path, target: Path, *, patience_s: float = 3_600.0)
         contents = {"format": FORMAT_VERSION, "made_at_s": made_at_s, "files": files}
         _write_synced(partial / CONTENTS_NAME, json.dumps(contents, indent=1).encode())
         verify(partial)
+        _sync_folder(partial)
         if target.exists():
             target.rmdir()
         partial.rename(target)
@@ -105,8 +106,9 @@ def verify(source: Path) -> Backup:
         found = _sha256(path)
         if found != file["sha256"]:
             raise BackupError(f"{path} has SHA-256 {found}, expected {file['sha256']}")
-    [manifest] = [name for name in files if name.endswith(".manifest")] or [""]
-    _check_data(source / manifest)
+    for name in files:
+        if not name.endswith(".manifest"):
+            _check_data(source / name)
     return Backup(source, len(files), sum(int(file["size_bytes"]) for file in files.values()), made_at_s)
 
 
@@ -130,6 +132,7 @@ def restore(source: Path, store_directory: Path) -> Backup:
         for path in source.iterdir():
             if path.name != CONTENTS_NAME:
                 _copy(path, partial / path.name, path.stat().st_size)
+        _sync_folder(partial)
         if directory.data.exists():
             directory.data.rmdir()
         partial.rename(directory.data)
@@ -174,7 +177,7 @@ def _until_no_rewrite(client: Any, patience_s: float) -> None:
 
 @contextmanager
 def _no_rewrites(client: Any) -> Iterator[None]:
-    """Files are replaced by rewrites; while they are linked none begins."""
+    """Files are replaced by rewrites; while they are copied none begins."""
     with translated():
         before = client.config_get("auto-aof-rewrite-percentage")["auto-aof-rewrite-percentage"]
         client.config_set("auto-aof-rewrite-percentage", 0)
@@ -186,14 +189,24 @@ def _no_rewrites(client: Any) -> Iterator[None]:
 
 
 def _grab(directory: StoreDirectory, partial: Path) -> list[dict[str, Any]]:
-    paths = [*data_files(directory), directory.manifest]
-    sizes = {path: path.stat().st_size for path in paths}
-    files = []
-    for path, size in sizes.items():
-        copied = partial / path.name
-        _copy(path, copied, size)
-        files.append({"name": path.name, "size_bytes": size, "sha256": _sha256(copied)})
-    return files
+    lines = manifest_lines(directory)
+    manifest = partial / directory.manifest.name
+    _write_synced(manifest, "".join(f"{line}\n" for line in lines).encode())
+    for line in lines:
+        name = line.split()[1]
+        for attempt in range(GRABS_MAX):
+            _copy(directory.data / name, partial / name, (directory.data / name).stat().st_size)
+            try:
+                _check_data(partial / name)
+                break
+            except BackupError:
+                if attempt == GRABS_MAX - 1:
+                    raise
+            (partial / name).unlink()  # its length was taken in the midst of a write
+    return [
+        {"name": path.name, "size_bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(partial.iterdir())
+    ]
 
 
 def _copy(source: Path, target: Path, size_bytes: int) -> None:
@@ -211,9 +224,11 @@ def _copy(source: Path, target: Path, size_bytes: int) -> None:
         os.fsync(written.fileno())
 
 
-def _check_data(manifest: Path) -> None:
-    checked = subprocess.run(  # noqa: S603 - the package's own binary, which is also the checker when called so
-        ["valkey-check-aof", str(manifest)],  # noqa: S607
+def _check_data(path: Path) -> None:
+    """Has Valkey's own checkers read a file: the server's binary is these too, when it is called so."""
+    checker = "valkey-check-rdb" if path.suffix == ".rdb" else "valkey-check-aof"
+    checked = subprocess.run(  # noqa: S603
+        [checker, str(path)],
         executable=server_binary(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -221,7 +236,7 @@ def _check_data(manifest: Path) -> None:
         timeout=CHECK_PATIENCE_S,
     )
     if checked.returncode != 0:
-        raise BackupError(f"{manifest.parent}: the data is damaged: {checked.stdout.strip()[-500:]}")
+        raise BackupError(f"{path}: the data is damaged: {checked.stdout.strip()[-500:]}")
 
 
 def _persistence(client: Any) -> dict[str, Any]:

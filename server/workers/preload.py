@@ -41,6 +41,8 @@ OURS = (
     "server.metrics",
     "server.model",
     "server.service",
+    "server.store.connection",
+    "server.store.keeper",
     "server.streaming",
     "server.workers.examiner",
     "server.workers.worker",

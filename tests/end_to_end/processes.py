@@ -69,8 +69,9 @@ async def server(config: Path) -> AsyncIterator[ServerProcess]:
                 await asyncio.sleep(0.01)
         yield running
     finally:
-        if process.returncode is None:
-            process.kill()
+        for _ in range(2):  # the second one skips the wait for balancers
+            if process.returncode is None:
+                process.terminate()  # a kill would leave its store living
         await reader
         await process.wait()
 

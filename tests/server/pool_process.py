@@ -95,14 +95,28 @@ def answering_pid(client: Client) -> int:
 
 
 @contextmanager
-def pool_process(directory: Path, root: Path, workers: int, drain_s: float = 0.0) -> Iterator[PoolProcess]:
-    """All workers listen when this enters; everything has ended when it is left."""
+def pool_process(
+    directory: Path, root: Path, workers: int, drain_s: float = 0.0, store: str = "off"
+) -> Iterator[PoolProcess]:
+    """All workers listen when this enters; everything has ended when it is left.
+
+    `workers`: 0 for one process without a supervisor. `store`: its mode. An embedded one outlives a killed supervisor,
+    and has to be ended by the test that kills it.
+    """
     config = directory / "pool.toml"
     config.write_text(
         f'[listen]\nport = 0\n[metrics]\nport = 0\n[admin]\nport = 0\ntoken = "{TOKEN}"\n'
         f'[generations]\nroot = "{root}"\npoll_interval_s = 0.1\n[lifecycle]\ndrain_s = {drain_s}\n'
+        f'[store]\nmode = "{store}"\n'
     )
-    command = [sys.executable, "-m", "tests.server.fake_server", "--config", str(config), str(workers)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.server.fake_server",
+        "--config",
+        str(config),
+        *([str(workers)] if workers else []),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     running = PoolProcess(process)
     reader = threading.Thread(target=_read_log, args=(running,))

@@ -105,6 +105,7 @@ async def server_process(
         f'[listen]\nfront = "{front}"\nport = {port}\nport_shared = true\n'
         f"[metrics]\nport = 0\n[admin]\nport = 0\n"
         f'[generations]\nroot = "{root}"\n[lifecycle]\ndrain_s = {drain_s}\n'
+        '[store]\nmode = "off"\n'  # it would outlive a killed server
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.server.fake_server", "--config", str(config), stderr=asyncio.subprocess.PIPE
