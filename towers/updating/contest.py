@@ -129,7 +129,7 @@ def decide(
         if name in scores:
             ahead = lead(scores[name], scores["current"])
             figures[f"{name} - current"] = [round(value, 5) for value in (ahead.mean, ahead.low, ahead.high)]
-    best = "learned" if "learned" in means and means["learned"] >= means["new data"] else "new data"
+    best = "learned" if "learned" in means and means["learned"] > means["new data"] else "new data"
     told = ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
     judged = f"NDCG@20 over {figures['questions']} questions: {told}"
     if means[best] < means["current"] - recipe.margin:
