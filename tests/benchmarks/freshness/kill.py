@@ -29,6 +29,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
 from index.generation import open_generation
 from index.generation.pointer import current_id
 from index.item_ids import ItemIds
@@ -76,7 +78,7 @@ class Phase:
     failures: Counter[str] = field(default_factory=Counter)
     left_behind: list[str] = field(default_factory=list)
     failed_starts: list[str] = field(default_factory=list)
-    difference: Difference = field(default_factory=lambda: Difference((), (), (), ()))
+    difference: Difference = field(default_factory=lambda: Difference((), (), (), (), ()))
 
 
 class BareStore:
@@ -246,6 +248,7 @@ def figures(phases: list[Phase], control: Phase | None, seconds: float) -> dict[
             "control_lost": len(control.difference.lost) if control else None,
             "recovery_s_max": round(max(recoveries), 3) if recoveries else None,
             "torn": sum(len(phase.difference.torn) for phase in phases),
+            "in_both": sum(len(phase.difference.in_both) for phase in phases),
             "left_behind": sum(len(phase.left_behind) for phase in phases),
             "acknowledged": sum(len(phase.ledger.acknowledged_s) for phase in phases),
             "sent": sum(len(phase.ledger.sent) for phase in phases),
@@ -273,7 +276,7 @@ def tell(phase: Phase) -> None:
     for name in ("failed_starts", "left_behind"):
         if found := getattr(phase, name):
             print(f"  {name}: {found[:8]}")
-    for name in ("lost", "doubled", "torn", "unacknowledged_kept"):
+    for name in ("lost", "doubled", "torn", "unacknowledged_kept", "in_both"):
         found = getattr(phase.difference, name)
         print(f"  {name}: {len(found)}{''.join(chr(10) + '    ' + _case(phase, one) for one in found[:5])}")
 
@@ -320,6 +323,7 @@ def main() -> int:
     parser.add_argument("--no-control", action="store_true")
     parser.add_argument("--keep", action="store_true", help="do not delete the scratch directory")
     options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     scratch = Path(tempfile.mkdtemp(prefix="twinrank-kill-"))
     try:
         found = asyncio.run(run(options, scratch))
