@@ -167,7 +167,7 @@ def build_admin_server(
     service: AdminService,
     adapter: CallAdapter,
     purges: PurgeService,
-    catalogue: CatalogueDesk | None = None,
+    catalogue: CatalogueDesk | None,
 ) -> aio.Server:
     """The admin listener's server, not yet bound to a port."""
     guard = service.authenticated

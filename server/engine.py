@@ -14,7 +14,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from index.filters.attributes import AttributeKind
+from index.filters.kinds import AttributeKind
 from index.searcher import empty_answer
 from server.catalogue.live_items import LiveItems
 from server.config import ContextItems, PlacementConfig

@@ -192,10 +192,11 @@ class _Supervisor:
             refresh=pool.refresh,
         )
         adapter = CallAdapter(metrics, RequestLog(self._config.logs), ADMIN_DEADLINE_S)
-        if self._keeper.address is not None:
-            self._desk = CatalogueDesk(self._config, self._keeper.address)
+        store = self._keeper.address
+        if store is not None:
+            self._desk = CatalogueDesk(self._config, store)
             self._desk.start()
-        return await start_admin(self._config, pool, facts, adapter, self._keeper.address, self._desk)
+        return await start_admin(self._config, pool, facts, adapter, store, self._desk)
 
     async def _announce(self, admin_port: int, metrics_port: int) -> None:
         await self._pool.until_listening()

@@ -42,7 +42,8 @@ def publish(root: Path, users: list[str], **positions: Any) -> str:
 async def test_everything_of_the_user_and_of_the_visitors_that_became_the_user_is_removed(
     store: StoreProcess, writer: EventWriter, decoder: EventDecoder, tmp_path: Path
 ) -> None:
-    await write(writer, decoder, event(user_id="", visitor_id="v"), event(user_id="", visitor_id="other"))
+    anonymous = event(user_id="", visitor_id="v", item_id="before")
+    await write(writer, decoder, anonymous, event(user_id="", visitor_id="other"))
     await write(writer, decoder, event(visitor_id="v", event_id="e"), event(event_type="purchase"), event(user_id="w"))
     await write(writer, decoder, event(user_id="", visitor_id="v", item_id="afterwards"))
     receipt = purge(store.client, tmp_path, "u", "")
