@@ -26,7 +26,6 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from index.exact import ExactSearcher
 from index.filters import AttributeKind, AttributeTable
 from server.catalogue.document import ItemDocument, Position, Value, position_of
 from server.catalogue.item_embedder import ItemEmbedder
@@ -71,13 +70,13 @@ class Delta:
     Attributes:
         allowed: (index rows,) bool, which of the index's rows may be found by it.
         hidden_count: how many may not.
-        rows: (m,) ascending rows that are searched beside it. searcher: over their vectors; None where m is 0.
+        rows: (m,) ascending rows that are searched beside it. columns: (D, m) their vectors; None where m is 0.
     """
 
     allowed: BoolArray
     hidden_count: int
     rows: Int64Array
-    searcher: ExactSearcher | None
+    columns: FloatArray | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +249,10 @@ class LiveItems:
         now_beside = rows[self._tables.retrievable[rows] & ~found_by_index]
         kept = np.setdiff1d(before.rows, rows, assume_unique=True)
         beside = np.union1d(kept, now_beside)
-        searcher = before.searcher
+        columns = before.columns
         if len(now_beside) or len(kept) < len(before.rows):
-            searcher = ExactSearcher(self._tables.vectors[beside]) if len(beside) else None
-        self.delta = Delta(self._allowed, hidden_count, beside, searcher)
+            columns = np.ascontiguousarray(self._tables.vectors[beside].T) if len(beside) else None
+        self.delta = Delta(self._allowed, hidden_count, beside, columns)
 
 
 def _of_kinds(attributes: Mapping[str, Value], table: AttributeTable) -> dict[str, Value]:
