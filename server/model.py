@@ -109,14 +109,14 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
 
 def _positions(generation: GenerationFiles, snapshot: Snapshot) -> LivePositions:
     """As the generation says; one that does not say was built from files alone."""
-    if POSITIONS_FILE not in generation.names:
-        return LivePositions(files_until_s=int(snapshot.histories.time_s.max(initial=-1)) + 1)
-    try:
-        positions = LivePositions.model_validate_json(generation.path(POSITIONS_FILE).read_bytes())
-        position_of(positions.catalogue_position)
-    except ValueError as error:
-        raise GenerationUnfit(f"{POSITIONS_FILE}: {error}") from error
-    return positions
+    if POSITIONS_FILE in generation.names:
+        try:
+            positions = LivePositions.model_validate_json(generation.path(POSITIONS_FILE).read_bytes())
+            position_of(positions.catalogue_position)
+        except ValueError as error:
+            raise ValueError(f"{POSITIONS_FILE} does not say how far the generation followed the store") from error
+        return positions
+    return LivePositions(files_until_s=int(snapshot.histories.time_s.max(initial=-1)) + 1)
 
 
 def load_engine(

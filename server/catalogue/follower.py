@@ -112,6 +112,8 @@ class CatalogueFollower:
         with self._changing:
             self._offer([live], [(item_id, data) for item_id, data in self._known.items()])
             self._lives.add(live)
+            oldest = min(each.built_in for each in self._lives)
+            self._known = {item_id: data for item_id, data in self._known.items() if _at(data) > oldest}
         live.settle()
         return caught_up
 

@@ -1,8 +1,9 @@
 """Signing in: what a visitor did becomes the user's.
 
-Every event with both ids asks, in the pipeline that writes it, whether the store still has something under the visitor:
-six bytes of the visitor's state. Only then is the state merged into the user's. That the two are one person is noted in
-a set beside the user's state, and not again for a while.
+Every event with both ids asks, in the pipeline that writes it, whether the store still has something under the
+visitor: four bytes of the visitor's state. Only then is the state merged into the user's; the visitor's keeps its event
+ids for a day, so that what is sent again late is known. That the two are one person is noted in a set beside the user's
+state, and not again for a while.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ NOTED_MAX = 50_000
 ATTEMPTS_MAX = 4
 """How often a visitor's state that goes on changing is merged in one call; the next event takes the rest."""
 
-_COUNTS = (b"2", b"7")
-"""Where a packed state has the numbers of its ids, deeds and signals."""
-_NOTHING = (b"", bytes(6))
+_COUNTS = (b"4", b"7")
+"""Where a packed state has the numbers of its deeds and signals. What has been taken over leaves its ids behind."""
+_NOTHING = (b"", bytes(4))
 
 Pair = tuple[str, str]
 """user_id and visitor_id."""
@@ -91,7 +92,7 @@ class SignIns:
         user_key, visitor_key = state_key(f"u:{user_id}").encode(), state_key(f"v:{visitor_id}").encode()
         for _ in range(ATTEMPTS_MAX):
             value = await ask(connection, b"GET", visitor_key)
-            if not value or value[2:8] in _NOTHING:
+            if not value or value[4:8] in _NOTHING:
                 return
             await run_script(connection, MERGE, user_key, *self._limits, value)
             if await run_script(connection, RELEASE, visitor_key, value):

@@ -5,7 +5,7 @@ answered for all of its persons. If it refuses some, the request fails, and what
 with event ids, only the rest is new.
 
 A visitor who signs in: the events with both ids go to the user, and what the store still has under the visitor is taken
-over before the acknowledgement. Whether there is anything is asked in the same pipeline, by six bytes of the visitor's
+over before the acknowledgement. Whether there is anything is asked in the same pipeline, by four bytes of the visitor's
 state; that the two are one person is noted once in a while.
 """
 
@@ -109,6 +109,10 @@ class EventWriter:
             self._room.clear()
         self._wake.set()
         return future
+
+    def counts(self) -> dict[str, int]:
+        """Events that were acknowledged, by what became of them."""
+        return {"written": self.written_count, "duplicate": self.duplicate_count}
 
     async def until_room(self) -> None:
         """Waits while as many events wait as should: for streams, which can be read later."""

@@ -1,13 +1,18 @@
 #!lua
--- Ends a visitor's state that has gone into a user's, unless it has changed since.
+-- Ends a visitor's state that has gone into a user's, unless it has changed since. Its event ids stay for a day: an
+-- event that the visitor's caller sends again after the sign-in is still known.
 -- KEYS  the visitor's state
 -- ARGV  the value that was merged
--- Gives 1 when it is gone, 0 when it has changed. What says that the visitor was purged stays.
+-- Gives 1 when it is gone, 0 when it has changed. What says that the visitor was purged stays for ever.
+local HEADER, DAY_MS = 32, 86400000
 local state = redis.call('GET', KEYS[1])
 if state ~= ARGV[1] then return 0 end
-local _, _, _, _, _, purged = struct.unpack('<HHHHdd', state)
+local _, ids, _, _, last, purged = struct.unpack('<HHHHdd', state)
+local rest = struct.pack('<HHHHddI8', 1, ids, 0, 0, last, purged, 0) .. string.sub(state, HEADER + 1, HEADER + 8 * ids)
 if purged > 0 then
-  redis.call('SET', KEYS[1], struct.pack('<HHHHddI8', 1, 0, 0, 0, 0, purged, 0))
+  redis.call('SET', KEYS[1], rest)
+elseif ids > 0 then
+  redis.call('SET', KEYS[1], rest, 'PX', DAY_MS)
 else
   redis.call('DEL', KEYS[1])
 end

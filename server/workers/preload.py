@@ -48,6 +48,7 @@ OURS = (
     "server.service",
     "server.state.stateful_engine",
     "server.store.connection",
+    "server.store.keeper",
     "server.streaming",
     "server.workers.examiner",
     "server.workers.worker",

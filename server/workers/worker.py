@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,16 @@ class _Work:
         return 0
 
     async def _obey(self, reader: asyncio.StreamReader) -> None:
+        with suppress(ConnectionError):  # the supervisor ended before it had read all that it was told
+            await self._obey_until_the_end(reader)
+        _LOGGER.warning("the supervisor has gone")
+        self._alone = True
+        for asked in self._findings.values():
+            asked.set_result(Finding())
+        self._drain.set()
+        self._stop.set()
+
+    async def _obey_until_the_end(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             order = json.loads(line)
             if order["do"] == "report":
@@ -155,12 +166,6 @@ class _Work:
             elif order["do"] == "stop":
                 self._drain.set()
                 self._stop.set()
-        _LOGGER.warning("the supervisor has gone")
-        self._alone = True
-        for asked in self._findings.values():
-            asked.set_result(Finding())
-        self._drain.set()
-        self._stop.set()
 
     def _ask(self, generation_id: str) -> Finding:
         """What the supervisor knows of a generation; called on the loader's thread, which waits."""

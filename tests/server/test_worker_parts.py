@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
@@ -9,10 +10,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import InfoMetricFamily
 from prometheus_client.registry import Collector
 
-from server.config import WorkersConfig
+from server.config import ServerConfig, WorkersConfig
+from server.loading import LOADING
 from server.workers.reports import Family, as_metrics, families_of, lasting, merged
 from server.workers.reserved_port import ReservedPort
 from server.workers.restarts import Restarts
+from server.workers.worker import Assignment, _Work
 
 
 def test_a_crash_loop_is_slowed_down_and_ends_with_a_worker_that_lives() -> None:
@@ -89,3 +92,15 @@ def test_a_port_that_somebody_listens_on_is_an_error_unless_it_is_to_be_shared()
         with pytest.raises(OSError, match=f"127.0.0.1:{port}"):
             ReservedPort("127.0.0.1", port, shared=False)
         ReservedPort("127.0.0.1", port, shared=True).close()
+
+
+async def test_a_worker_stops_when_its_supervisor_ended_before_it_had_read_all_that_it_was_told() -> None:
+    supervisors, workers = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=workers)
+    writer.write(b"a report that is never read\n")
+    await writer.drain()
+    supervisors.close()  # as the kernel does for one that was killed: the worker reads a reset and not an end
+    work = _Work(Assignment(1, ServerConfig(), LOADING.loader, ""))
+    await asyncio.wait_for(work._obey(reader), 10)
+    assert work._stop.is_set()
+    writer.close()

@@ -143,7 +143,8 @@ def test_the_scripts_do_what_the_model_does(store: StoreProcess, steps: list[tup
                 assert store.client.get("u") == model.packed()
             assert store.client.eval(RELEASE.source, 1, "v", value + b"changed") == 0
             assert store.client.eval(RELEASE.source, 1, "v", value) == 1
-            models["v"] = Model(purged_ms=models["v"].purged_ms)
+            old = models["v"]
+            models["v"] = Model(old.ids, [], [], old.last_ms, old.purged_ms) if old.ids or old.purged_ms else Model()
         for key, expected in models.items():
             value = store.client.get(key)
             assert value == (expected.packed() if expected.last_ms or expected.purged_ms else None)

@@ -213,11 +213,25 @@ async def test_signing_in_takes_the_visitors_state_over(
     [deed, *signals] = items(store, user_key("u"))
     assert deed == item_hash("i")
     assert sorted(signals) == sorted(hashes("mine", "seen", "now"))
-    assert store.client.get(visitor_key("v")) is None
+    assert items(store, visitor_key("v")) == []
     assert set(store.client.smembers(alias_key("u"))) == {b"v"}
     assert [logged.signs_in for logged in read_log(store.client, 0, FOREVER_MS)].count(True) == 1
     repeated = await write(writer, decoder, event(visitor_id="v", event_id="e"))
     assert repeated.duplicate_count == 1
+
+
+async def test_what_a_visitor_did_is_not_written_again_when_it_is_sent_again_after_the_sign_in(
+    store: StoreProcess, writer: EventWriter, decoder: EventDecoder
+) -> None:
+    seen = event(user_id="", visitor_id="v", item_id="seen", event_id="e1")
+    signing_in = event(visitor_id="v", item_id="now", event_id="e2")
+    for _ in range(3):  # a stream that broke before it was acknowledged
+        await write(writer, decoder, seen)
+        await write(writer, decoder, signing_in)
+    assert [logged.event_id for logged in read_log(store.client, 0, FOREVER_MS)].count("e1") == 1
+    assert sorted(items(store, user_key("u"))) == sorted(hashes("seen", "now"))
+    assert items(store, visitor_key("v")) == []
+    assert 0 < store.client.pttl(visitor_key("v")) <= 86_400_000
 
 
 async def test_what_a_known_visitor_does_alone_is_taken_over_at_the_next_event_with_both_ids(
