@@ -161,9 +161,10 @@ class LiveItems:
         For one thread at a time. They are in the tables when the next batches begin.
         """
         newest: dict[str, ItemDocument] = {}
-        for item_id, document in changes:
+        contradicted = self.contradicted([item_id for item_id, _ in changes], [each.retrievable for _, each in changes])
+        for (item_id, document), is_contradicted in zip(changes, contradicted.tolist(), strict=True):
             at = position_of(document.at or "0-0")
-            if at > self.built_in and at > self._seen.get(item_id, (0, 0)):
+            if (at > self.built_in or is_contradicted) and at > self._seen.get(item_id, (0, 0)):
                 self._seen[item_id] = at
                 newest[item_id] = document
         whole = [(item_id, document) for item_id, document in newest.items() if not document.deleted]
@@ -176,6 +177,17 @@ class LiveItems:
             self._offered.append(
                 _Prepared(piece, [newest[item_id] for item_id in piece], places, embedded.vectors, embedded.affinity)
             )
+
+    def contradicted(self, item_ids: Sequence[str], retrievable: Sequence[bool]) -> BoolArray:
+        """(m,) whether the tables hide what documents show, or show what they hide.
+
+        A generation that was trained anew decides by its buyers what may be recommended, also of items whose documents
+        it holds: what the shop says of them goes on top, however old it is.
+        """
+        rows = self.ids.rows(item_ids)
+        shown = (rows >= 0) & self._tables.retrievable[np.maximum(rows, 0)]
+        differs: BoolArray = shown != np.array(retrievable, np.bool_)
+        return differs
 
     def settle(self) -> None:
         """Sees to it that everything that was offered is in the tables: written in by batches, or here between them."""
