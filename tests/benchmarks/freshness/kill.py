@@ -40,8 +40,8 @@ from server.store.process import server_binary
 from tests.benchmarks.freshness.event_load import EventLoad, Shoppers
 from tests.benchmarks.freshness.evidence import read_kept
 from tests.benchmarks.freshness.killed_server import KilledServer, Kind, copy_current_generation
-from tests.benchmarks.freshness.machine import busy_beside, ended_by_sigterm
 from tests.benchmarks.freshness.ledger import Difference, Ledger, compare
+from tests.benchmarks.freshness.machine import busy_beside, ended_by_sigterm
 from tests.benchmarks.freshness.probes import Prober, recovery_s, successes_in_a_row
 from tests.benchmarks.workloads import DEMO_ROOT
 
