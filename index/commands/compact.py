@@ -85,7 +85,7 @@ def compact_generations(
 
     Raises GenerationError, GenerationUnfit, GoldenMismatch, SearchError, StoreError, OSError.
     """
-    from index.commands.compacting.build import write_compacted
+    from index.commands.compacting.build import bought_enough, write_compacted
     from index.commands.compacting.changes import forget_what_all_hold, read_changes
     from server.model import open_serving_model
     from server.store.connection import connect
@@ -100,7 +100,7 @@ def compact_generations(
             fail(f"{root}: no generation is current")
         generation = open_generation(root, generation_id, key)
         serving = open_serving_model(generation)
-        changes = read_changes(client, serving.live.built_in)
+        changes = read_changes(client, serving.live)
         if not changes.documents:
             return None
         say(f"generation {generation_id}: {len(changes.documents):,} items changed")
@@ -110,7 +110,7 @@ def compact_generations(
                 set_current(root, compacted, instead_of=generation_id)
             except PointerMoved as error:  # a newer model, which follows the same documents by itself
                 fail(f"{compacted} is published and not activated: {error}")
-            dropped = forget_what_all_hold(client, root)
+            dropped = forget_what_all_hold(client, root, bought_enough(serving))
             say(f"{dropped:,} documents left the store, which every generation holds")
     say(f"compacted in {time.monotonic() - began_s:.1f} s")
     return compacted

@@ -1,8 +1,8 @@
 """When the catalogue is compacted: so many items changed since the current generation was built, and not too often.
 
 The work is `python -m index compact` in a process of its own at low priority: it takes a core for as long as a rebuild
-of the index, and whatever becomes of it, nothing of the running server does. It is killed with this process, and a
-compaction that was killed has published nothing.
+of the index, and whatever becomes of it, nothing of the running server does. It ends with this process; one that a
+killed process leaves behind comes to its own end, and no other works beside it.
 """
 
 from __future__ import annotations

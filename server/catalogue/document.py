@@ -80,6 +80,23 @@ class ItemDocument:
         return document
 
 
+def looks_hidden(data: bytes) -> bool:
+    """Whether a stored document may hide its item, without reading the whole of it; errs on the side of yes.
+
+    Quotes within texts are escaped, so no text looks like one of these.
+    """
+    return b'"deleted":true' in data or b'"available":false' in data or b'"stock_count":0' in data
+
+
+def position_in(data: bytes) -> Position:
+    """The place of a stored document's change, without reading the whole of it; (0, 0) where it does not say."""
+    _, found, rest = data.rpartition(b'"at":"')
+    try:
+        return position_of(rest.rstrip(b'"}')) if found else (0, 0)
+    except ValueError:
+        return (0, 0)
+
+
 def position_of(text: str | bytes) -> Position:
     """The place that an entry's id names. Raises ValueError."""
     milliseconds, _, number = (text.decode() if isinstance(text, bytes) else text).partition("-")

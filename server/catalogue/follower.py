@@ -1,7 +1,7 @@
 """A worker's ear for the catalogue: a thread that follows `tr:changes` and brings what it says into the live tables.
 
-A generation is first caught up with: all documents of `tr:items` that are newer than it are applied before it serves,
-so nothing that was deleted comes back with a swap or a restart. Then its tables follow the stream, beside those of
+A generation is first caught up with: all documents of `tr:items` that it does not hold are applied before it serves, so
+nothing that was deleted comes back with a swap or a restart. Then its tables follow the stream, beside those of
 every other generation that is still in memory.
 
 While the store is down the last known tables go on. When it is back everything is read from `tr:items` again: changes
@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import structlog
 import valkey
 
@@ -28,6 +29,8 @@ from server.catalogue.document import (
     DocumentInvalid,
     ItemDocument,
     Position,
+    looks_hidden,
+    position_in,
     position_of,
     position_text,
 )
@@ -112,6 +115,12 @@ class CatalogueFollower:
         with self._changing:
             self._offer([live], [(item_id, data) for item_id, data in self._known.items()])
             self._lives.add(live)
+            oldest = min(each.built_in for each in self._lives)
+            self._known = {
+                item_id: data
+                for item_id, data in self._known.items()
+                if position_in(data) > oldest or looks_hidden(data)
+            }
         live.settle()
         return caught_up
 
@@ -141,31 +150,29 @@ class CatalogueFollower:
                 self._stopping.wait(RETRY_S_MAX)
 
     def _read_all(self, lives: Sequence[LiveItems]) -> Position:
-        """Applies every document that is newer than each generation; the place in the stream to go on from."""
+        """Applies every document that a generation does not hold; the place in the stream to go on from."""
         with translated():
             last: Any = self._client.xrevrange(CHANGES_KEY, count=1)
         position = position_of(last[0][0]) if last else (0, 0)
         oldest = min((live.built_in for live in [*lives, *self._lives]), default=(0, 0))
-        fresh: list[tuple[str, bytes]] = []
-        for item_id, data in self._documents():
-            if _at(data) > oldest:
-                fresh.append((item_id, data))
-            if len(fresh) == READ_ENTRIES_MAX:
-                self._apply(lives, fresh)
-                fresh = []
-        self._apply(lives, fresh)
+        for page in self._documents():
+            ids, shown = [item_id for item_id, _ in page], [not looks_hidden(data) for _, data in page]
+            wanted = np.array([position_in(data) > oldest for _, data in page], np.bool_)
+            for live in lives:
+                wanted |= live.contradicted(ids, shown)
+            self._apply(lives, [page[place] for place in np.flatnonzero(wanted).tolist()])
         for live in lives:
             live.position = max(live.position, position)
         return position
 
-    def _documents(self) -> Iterator[tuple[str, bytes]]:
+    def _documents(self) -> Iterator[list[tuple[str, bytes]]]:
+        """All documents, some at a time."""
         cursor = 0
         while True:
             with translated():
                 answer: Any = self._client.hscan(ITEMS_KEY, cursor, count=READ_ENTRIES_MAX)
             cursor, found = answer
-            for item_id, data in found.items():
-                yield item_id.decode(), data
+            yield [(item_id.decode(), data) for item_id, data in found.items()]
             if cursor == 0:
                 return
 
@@ -206,7 +213,7 @@ class CatalogueFollower:
             return
         with self._changing:
             for item_id, data in changes:
-                if _at(data) >= _at(self._known.get(item_id, b"")):
+                if position_in(data) >= position_in(self._known.get(item_id, b"")):
                     self._known[item_id] = data
             self._offer(lives, changes)
         for live in lives:
@@ -222,12 +229,3 @@ class CatalogueFollower:
                     _LOGGER.error("a document of an item cannot be read", item_id=item_id, reason=str(error))
             for live in lives:
                 live.offer(documents)
-
-
-def _at(data: bytes) -> Position:
-    """The place of a document's change, without reading the whole of it; (0, 0) where it does not say."""
-    _, found, rest = data.rpartition(_AT)
-    try:
-        return position_of(rest.rstrip(b'"}')) if found else (0, 0)
-    except ValueError:
-        return (0, 0)

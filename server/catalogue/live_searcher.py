@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from index.exact import select_best
 from index.filters.search import search_allowed
-from index.searcher import Rows, Scores, Searcher, check_queries, empty_answer
+from index.searcher import Rows, Scores, Searcher, check_queries
 from server.catalogue.live_items import Delta, LiveItems
 
 
@@ -49,9 +48,7 @@ class LiveSearcher:
         else:
             count = self.item_count - delta.hidden_count
             found = search_allowed(self._base, self._live.vectors, queries, k, delta.allowed, count)
-        return (
-            found if delta.searcher is None else merged(found, _placed(delta.searcher.search(queries, k), delta.rows))
-        )
+        return found if delta.columns is None else with_beside(found, queries @ delta.columns, delta.rows)
 
     def search_allowed(
         self,
@@ -69,11 +66,7 @@ class LiveSearcher:
         indexed, count, rows = _of_the_index(delta, allowed, rows)
         found = search_allowed(self._base, vectors, queries, k, indexed, count, rows)
         beside = delta.rows[allowed[delta.rows]]
-        if len(beside) == 0:
-            return found
-        scores, places = empty_answer(len(queries), k)
-        select_best(queries @ vectors[beside].T, scores, places)
-        return merged(found, _placed((scores, places), beside))
+        return found if len(beside) == 0 else with_beside(found, queries @ vectors[beside].T, beside)
 
 
 def _of_the_index(
@@ -89,16 +82,25 @@ def _of_the_index(
     return indexed, len(rows), rows
 
 
-def _placed(answer: tuple[Scores, Rows], rows: npt.NDArray[np.int64]) -> tuple[Scores, Rows]:
-    """An answer in places of a list of rows, as rows."""
-    scores, places = answer
-    return scores, np.where(places >= 0, rows[np.maximum(places, 0)], np.int64(-1))
+def with_beside(
+    found: tuple[Scores, Rows], scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]
+) -> tuple[Scores, Rows]:
+    """The k best of what the index found (B, k) and of other rows (m,), whose scores are (B, m).
 
-
-def merged(one: tuple[Scores, Rows], other: tuple[Scores, Rows]) -> tuple[Scores, Rows]:
-    """The k best of two answers (B, k), which share no row; of equal scores the lower row first."""
-    scores = np.concatenate([one[0], other[0]], axis=1)  # (B, 2k)
-    rows = np.concatenate([one[1], other[1]], axis=1)
-    order = np.lexsort((rows, -scores), axis=1)[:, : one[0].shape[1]]
-    best: Rows = np.take_along_axis(rows, order, axis=1)
-    return np.take_along_axis(scores, order, axis=1), best
+    Few of these come near the k best of a large index, so only those that do are sorted. Equal scores of the two keep
+    the index's first.
+    """
+    better = scores > found[0][:, -1:]  # (B, m); where the index found fewer than k, all of them
+    width = min(int(better.sum(axis=1).max(initial=0)), found[0].shape[1])
+    if width == 0:
+        return found
+    hit = np.flatnonzero(better.any(axis=1))  # (h,) queries
+    near = np.argpartition(-scores[hit], width - 1, axis=1)[:, :width]
+    near.sort(axis=1)  # of equal scores the lower row first
+    all_scores = np.concatenate([found[0][hit], np.take_along_axis(scores[hit], near, axis=1)], axis=1)
+    all_rows = np.concatenate([found[1][hit], rows[near]], axis=1)  # (h, k + width)
+    order = np.argsort(-all_scores, axis=1, kind="stable")[:, : found[0].shape[1]]
+    out_scores, out_rows = found[0].copy(), found[1].copy()
+    out_scores[hit] = np.take_along_axis(all_scores, order, axis=1)
+    out_rows[hit] = np.take_along_axis(all_rows, order, axis=1)
+    return out_scores, out_rows

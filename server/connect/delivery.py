@@ -28,7 +28,7 @@ from server.connect.errors import DeliveryRefused
 from server.connect.message import Delivered, Message, Part, Refused, parts_of
 from server.connect.stream import EventStream, Heard
 
-MESSAGES_IN_FLIGHT_MAX = 8
+MESSAGES_IN_FLIGHT_MAX = 16
 ACKNOWLEDGEMENT_TIMEOUT_S = 30.0
 """A stream that acknowledges nothing for so long is given up and opened anew."""
 BACKOFF_S_MIN = 0.1

@@ -32,6 +32,7 @@ from server.golden import GOLDEN_FILE, write_golden
 from server.model import open_serving_model
 from server.serving_model import ServingModel
 from towers.candidates import ItemTable
+from towers.features.item_statistics import STATISTIC_NAMES
 from towers.model import MODEL_FILE, RANKER_FILE, TOWERS_FILE
 from towers.recommender import Shoppers
 from towers.schema.dataset import AttributeNames
@@ -87,6 +88,18 @@ def write_compacted(
                 "compacted_from": generation.id,
             }
         )
+
+
+def bought_enough(serving: ServingModel) -> Callable[[str], bool]:
+    """Whether the generation would recommend an item without being told to: as many bought it as training asks for."""
+    buyers = np.rint(np.expm1(serving.snapshot.items.statistics[:, STATISTIC_NAMES.index("log_buyers")]))
+    users_min = serving.model.settings.training.item_users_min
+
+    def is_bought_enough(item_id: str) -> bool:
+        [row] = serving.item_ids.rows([item_id]).tolist()
+        return users_min == 0 or bool(row >= 0 and buyers[row] >= users_min)
+
+    return is_bought_enough
 
 
 def _with_changes(serving: ServingModel, changes: Changes) -> tuple[Snapshot, list[str]]:

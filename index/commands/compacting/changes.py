@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from server.catalogue.document import (
     position_of,
     position_text,
 )
+from server.catalogue.live_items import LiveItems
 from server.store.errors import translated
 
 CHANGES_KEPT_S = 600.0
@@ -46,8 +48,9 @@ class Changes:
     position: Position
 
 
-def read_changes(client: valkey.Valkey, built_in: Position) -> Changes:
-    """Everything after `built_in`. Raises StoreError."""
+def read_changes(client: valkey.Valkey, live: LiveItems) -> Changes:
+    """Everything that the generation of these tables does not hold. Raises StoreError."""
+    built_in = live.built_in
     with translated():
         last: Any = client.xrevrange(CHANGES_KEY, count=1)
         position = max(position_of(last[0][0]) if last else (0, 0), built_in)
@@ -58,17 +61,18 @@ def read_changes(client: valkey.Valkey, built_in: Position) -> Changes:
             except DocumentInvalid as error:
                 _LOGGER.error("a document of an item cannot be read", item_id=item_id, reason=str(error))
                 continue
-            if position_of(document.at or "0-0") > built_in:
+            is_new = position_of(document.at or "0-0") > built_in
+            if is_new or live.contradicted([item_id.decode()], [document.retrievable])[0]:
                 documents[item_id.decode()] = document
     # Some of these may be newer than the position: the generation holds them, and is told them once more.
     return Changes(documents, position)
 
 
-def forget_what_all_hold(client: valkey.Valkey, root: Path) -> int:
+def forget_what_all_hold(client: valkey.Valkey, root: Path, is_bought_enough: Callable[[str], bool]) -> int:
     """Takes off the store what no generation on disk needs any more; how many documents. Raises StoreError, OSError.
 
-    A document is kept when it hides its item, since a rebuild from the shop's files would bring that back, and when it
-    counts stock, which no generation does.
+    A document is kept when it hides its item, since another training would bring that back; when it shows an item that
+    too few bought, which another training would hide; and when it counts stock, which no generation does.
     """
     oldest = min(map(_position, (generation_directory(root, each) for each in list_generations(root))), default=(0, 0))
     dropped = 0
@@ -81,7 +85,8 @@ def forget_what_all_hold(client: valkey.Valkey, root: Path) -> int:
             except DocumentInvalid:
                 continue
             held = position_of(document.at or "0-0") <= oldest
-            if held and document.retrievable and document.stock_count is None:
+            is_plain = document.retrievable and document.stock_count is None
+            if held and is_plain and is_bought_enough(item_id.decode()):
                 pairs += [item_id, data]
             if len(pairs) >= 2 * _PAGE:
                 dropped += int(forget(keys=[ITEMS_KEY], args=pairs))

@@ -22,14 +22,16 @@ def read_kept(address: StoreAddress, state_keys: Collection[str]) -> Kept:
     try:
         seconds, _ = client.time()
         logged = Counter(event.event_id for event in read_log(client, 0, (seconds + 60) * 1000))
-        states: dict[str, Counter[int]] = {}
+        states: dict[str, dict[int, list[float]]] = {}
         keys = list(state_keys)
         for start in range(0, len(keys), PAGE_SIZE):
             page = keys[start : start + PAGE_SIZE]
             packed = unpack(client.mget(page))
             for place, key in enumerate(page):
                 own = packed.events[packed.offsets[place] : packed.offsets[place + 1]]
-                states[key] = Counter(own["item_hash"].tolist())
+                positions = states[key] = {}
+                for item_hash, position_ms in zip(own["item_hash"].tolist(), own["position_ms"].tolist(), strict=True):
+                    positions.setdefault(item_hash, []).append(position_ms)
     finally:
         client.connection_pool.disconnect()
     return Kept(logged, states)

@@ -155,10 +155,13 @@ class KilledServer:
                 continue
         return found
 
-    def kill_all(self) -> float:
-        """As a power failure: everything ends at once; when that was, by time.monotonic()."""
+    def kill_all(self, first: int = 0) -> float:
+        """As a power failure: everything ends at once; when that began, by time.monotonic().
+
+        `first`: another process that ends with it.
+        """
         self._stopping = True
-        pids = [process.pid for process in self.marked()]
+        pids = [*([first] if first else []), *(process.pid for process in self.marked())]
         at_s = time.monotonic()
         for pid in pids:
             end_process(pid)

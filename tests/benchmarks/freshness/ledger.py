@@ -6,7 +6,7 @@ events than a state keeps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -55,11 +55,11 @@ class Kept:
 
     Attributes:
         logged: event id → entries of the log.
-        states: state key → item hash → records.
+        states: state key → item hash → positions of its records in milliseconds.
     """
 
     logged: Mapping[str, int]
-    states: Mapping[str, Mapping[int, int]]
+    states: Mapping[str, Mapping[int, Sequence[float]]]
 
 
 @dataclass(frozen=True)
@@ -71,24 +71,30 @@ class Difference:
         doubled: more than once in the log or in the state, acknowledged or not.
         torn: not acknowledged, and in only one of the two.
         unacknowledged_kept: not acknowledged, and there: allowed, once.
+        in_both: the same record in the visitor's and in the user's state: a sign-in that was interrupted, which the
+            next event of the two, or this one sent again, brings to its end.
     """
 
     lost: tuple[str, ...]
     doubled: tuple[str, ...]
     torn: tuple[str, ...]
     unacknowledged_kept: tuple[str, ...]
+    in_both: tuple[str, ...]
 
 
 def compare(ledger: Ledger, kept: Kept, until_s: float = float("inf")) -> Difference:
     """Holds what is kept against what was acknowledged before `until_s`."""
-    lost, doubled, torn, extra = [], [], [], []
-    nothing: Mapping[int, int] = {}
+    lost, doubled, torn, extra, in_both = [], [], [], [], []
+    nothing: Mapping[int, Sequence[float]] = {}
     for event_id, event in ledger.sent.items():
         logged = kept.logged.get(event_id, 0)
-        recorded = sum(kept.states.get(key, nothing).get(event.item_hash, 0) for key in event.state_keys)
-        if logged > 1 or recorded > 1:
+        places = [found for key in event.state_keys if (found := kept.states.get(key, nothing).get(event.item_hash))]
+        if logged > 1 or any(len(found) > 1 for found in places) or len({at for found in places for at in found}) > 1:
             doubled.append(event_id)
-        whole = logged > 0 and recorded > 0
+        elif len(places) > 1:
+            in_both.append(event_id)
+        recorded = bool(places)
+        whole = logged > 0 and recorded
         if ledger.acknowledged_s.get(event_id, float("inf")) < until_s:
             if not whole:
                 lost.append(event_id)
@@ -96,4 +102,4 @@ def compare(ledger: Ledger, kept: Kept, until_s: float = float("inf")) -> Differ
             extra.append(event_id)
         elif logged or recorded:
             torn.append(event_id)
-    return Difference(tuple(lost), tuple(doubled), tuple(torn), tuple(extra))
+    return Difference(tuple(lost), tuple(doubled), tuple(torn), tuple(extra), tuple(in_both))

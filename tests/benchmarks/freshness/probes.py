@@ -19,7 +19,7 @@ PAGE_SIZE = 5
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One new connection that wrote an event and asked for a list; `failure` is empty when both succeeded, undegraded."""
+    """A new connection that wrote an event and asked for a list; `failure` is empty when both went well, undegraded."""
 
     began_s: float
     ended_s: float

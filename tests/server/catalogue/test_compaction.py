@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from index.__main__ import app
 from index.commands.compact import LOCK_NAME, STORE_VARIABLE, compact_generations
+from index.commands.rebuild import publish
 from index.generation import (
     Generation,
     PointerMoved,
@@ -28,6 +29,7 @@ from index.generation import (
     rollback,
     set_current,
 )
+from index.generation.positions import LivePositions
 from server.catalogue.compaction import Compaction
 from server.catalogue.document import ItemDocument
 from server.catalogue.writer import CatalogueWriter
@@ -233,3 +235,28 @@ async def test_it_begins_by_itself_when_enough_has_changed_and_a_failure_is_told
         await compaction.stop()
         await client.aclose()
     assert STORE_VARIABLE not in os.environ
+
+
+async def test_a_training_that_decides_anew_brings_nothing_back(
+    changed: dict[str, str], start_worker: StartWorker, own_generations: SmallGeneration, store: ValkeyProcess
+) -> None:
+    before = start_worker().retrievable()
+    generation = await compacted(own_generations.root, store.address)
+    positions = LivePositions.model_validate_json(generation.path("live.json").read_bytes())
+    # As an update does: another generation at the same place in the stream, which goes by who bought what.
+    published = await asyncio.to_thread(
+        publish,
+        own_generations.config,
+        own_generations.dataset,
+        own_generations.model,
+        None,
+        lambda _: None,
+        positions,
+    )
+    set_current(own_generations.root, published.generation_id)
+    worker = start_worker()
+    assert worker.engine.generation_id == published.generation_id
+    assert worker.retrievable() == before
+    again = await compacted(own_generations.root, store.address)
+    assert start_worker().retrievable() == before
+    assert LivePositions.model_validate_json(again.path("live.json").read_bytes()) == positions

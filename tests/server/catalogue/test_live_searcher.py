@@ -66,6 +66,7 @@ def test_the_answer_is_that_of_scoring_every_retrievable_row(
         }[what]
         live.offer([(f"i{number}", document)])
     queries = rng.normal(size=(3, DIMENSION)).astype(np.float32)
+    live.settle()
     with live:
         retrievable = table.retrievable.copy()
         assert_exact(searcher.search(queries, k), queries, table.vectors, retrievable, k)
@@ -115,6 +116,7 @@ def test_an_approximate_index_finds_nothing_that_is_gone_and_everything_that_is_
     gone = np.unique(best).tolist()
     live.offer([(f"i{row}", ItemDocument(deleted=True, at="1-0")) for row in gone])
     live.offer([(f"new-{number}", ItemDocument({"brand": "Kestrel"}, at="2-0")) for number in range(30)])
+    live.settle()
     with live:
         scores, rows = searcher.search(queries, 50)
         assert not np.isin(rows, gone).any()
