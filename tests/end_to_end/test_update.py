@@ -218,7 +218,7 @@ def test_a_purged_person_is_not_in_the_next_generation(shop: LiveShop) -> None:
     assert shop.current.manifest.metadata["event_count"] == expected
 
 
-@pytest.mark.parametrize("stage", ["join", "publish", "activate"])
+@pytest.mark.parametrize("stage", ["publish", "activate"])
 async def test_a_crash_before_the_end_leaves_the_old_generation_and_loses_nothing(shop: LiveShop, stage: str) -> None:
     first = shop.current.id
     shop.write(*shop.later_events())
