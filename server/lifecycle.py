@@ -100,6 +100,7 @@ class Server:
         self.batcher.start()
         if self._writer is not None:
             self._writer.start()
+            self.metrics.event_counts = self._writer.counts
         await asyncio.to_thread(self.follower.look)
         if self.batcher.engine is None and self._fallback_id:
             await asyncio.to_thread(self.follower.fall_back, self._fallback_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,11 +82,13 @@ def publish(
     say: Callable[[str], None],
     positions: LivePositions | None = None,
     until_s: int | None = None,
+    also_retrievable: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
 ) -> Published:
     """Builds and publishes; CURRENT stays as it is.
 
     `positions`: what of the store's streams the dataset holds. `until_s`: up to when its events are read; default the
-    end of training, or just after the last event.
+    end of training, or just after the last event. `also_retrievable`: (items,) what may be recommended
+    whoever bought it.
 
     Raises ConfigError, DatasetError, SearchError, IndexBuildError, GenerationUnfit, GoldenMismatch, GenerationError,
     OSError.
@@ -106,7 +108,7 @@ def publish(
     end = shop.training.train_end
     if until_s is None:
         until_s = int(end.timestamp()) if end is not None else dataset.meta.last_time_s + 1
-    snapshot, order, queries = _snapshot(dataset, model, until_s)
+    snapshot, order, queries = _snapshot(dataset, model, until_s, also_retrievable)
     if snapshot.retrievable_count == 0:
         raise DatasetError(
             f"no item may be recommended: none was bought by training.item_users_min = "
@@ -175,7 +177,10 @@ def _check_columns(dataset: Dataset, model: TrainedModel) -> None:
 
 
 def _snapshot(
-    dataset: Dataset, model: TrainedModel, until_s: int
+    dataset: Dataset,
+    model: TrainedModel,
+    until_s: int,
+    also_retrievable: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
 ) -> tuple[Snapshot, np.ndarray[Any, np.dtype[np.int32]], np.ndarray[Any, np.dtype[np.float32]]]:
     """The snapshot, the dataset row of each of its rows, and user vectors (q, D) to tune and measure the index with."""
     import torch
@@ -191,6 +196,8 @@ def _snapshot(
     data = encode(dataset, model.encoders, model.settings, model.towers_until_s)
     vectors = embed_items(model.item_tower, ItemTensors.of(data.items, torch.device("cpu"))).numpy()
     table = item_table(data, vectors, model.settings, until_s)
+    if also_retrievable is not None:
+        table = replace(table, retrievable=table.retrievable | also_retrievable)
     snapshot, order = take_snapshot(data, table, model.ranker, until_s)
     users = spread(users_before(data, until_s), TUNING_USERS_MAX)
     embedder = UserEmbedder(model.user_tower, vectors, model.settings.features.sequence_events_max)

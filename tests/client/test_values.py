@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from grpc import StatusCode
+from twinrank.v1 import events_pb2
 from twinrank.v1 import recommendation_pb2 as pb
 from twinrank_client import (
     CandidateSource,
@@ -128,6 +129,7 @@ def test_missing_or_broken_details_leave_the_plain_status(metadata: Any) -> None
 
 
 def test_the_service_config_says_what_the_retry_says() -> None:
+    events = events_pb2.DESCRIPTOR.services_by_name["EventService"]
     config = json.loads(Retry(attempts_max=4, backoff_ms=5, backoff_ms_max=80, wait_for_ready=True).service_config())
     assert config["methodConfig"] == [
         {

@@ -31,6 +31,7 @@ STREAM_EVENTS = 20
 STREAM_WINDOW = 8
 STREAM_MESSAGES = 60
 """Then the caller ends the stream and opens another."""
+EXPECTED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 RECONNECT = [
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -107,7 +108,8 @@ class EventLoad:
         self._pause_s = pause_s
         self._over = False
         self.outcomes: Counter[str] = Counter()
-        self.degraded_count = 0
+        self.oddities: Counter[str] = Counter()
+        """Failures with a code that a server that is killed would not have to give, in full."""
 
     def end(self) -> None:
         """Nothing new is begun; what was sent is sent again until it is acknowledged, or the task is cancelled."""
@@ -214,3 +216,5 @@ class EventLoad:
 
     def _count(self, method: str, error: grpc.aio.AioRpcError) -> None:
         self.outcomes[f"{method} {error.code().name}"] += 1
+        if error.code() not in EXPECTED:
+            self.oddities[f"{method} {error.code().name}: {error.details()}"] += 1

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import shutil
 import statistics
@@ -24,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +41,7 @@ from tests.benchmarks.freshness.event_load import EventLoad, Shoppers
 from tests.benchmarks.freshness.evidence import read_kept
 from tests.benchmarks.freshness.killed_server import KilledServer, Kind, copy_current_generation
 from tests.benchmarks.freshness.ledger import Difference, Ledger, compare
+from tests.benchmarks.freshness.machine import busy_beside, ended_by_sigterm
 from tests.benchmarks.freshness.probes import Prober, recovery_s, successes_in_a_row
 from tests.benchmarks.workloads import DEMO_ROOT
 
@@ -75,6 +75,7 @@ class Phase:
     recoveries_s: list[tuple[Kind, float]] = field(default_factory=list)
     kills_s: list[tuple[float, Kind]] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
+    oddities: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     left_behind: list[str] = field(default_factory=list)
     failed_starts: list[str] = field(default_factory=list)
@@ -144,6 +145,7 @@ async def run_phase(
         elif until_s - at_s > PATIENCE_S:
             phase.recoveries_s.append((kind, until_s - at_s))
     phase.outcomes.update(load.outcomes)
+    phase.oddities.update(load.oddities)
     phase.failures.update(probe.failure for probe in prober.probes if probe.failure)
 
 
@@ -228,7 +230,9 @@ def drawn(count: int, chance: random.Random) -> list[Kind]:
     return kinds[:count]
 
 
-def figures(phases: list[Phase], control: Phase | None, seconds: float) -> dict[str, object]:
+def figures(
+    phases: list[Phase], control: Phase | None, seconds: float, machine: Mapping[str, float]
+) -> dict[str, object]:
     """What goes into the last line."""
     recoveries = [took for phase in phases for _, took in phase.recoveries_s]
     by_kind = {
@@ -263,7 +267,7 @@ def figures(phases: list[Phase], control: Phase | None, seconds: float) -> dict[
                 for phase in phases
             },
             "seconds": round(seconds, 1),
-            "load_average_1_min": round(os.getloadavg()[0], 2),
+            **machine,
         }
     }
 
@@ -273,6 +277,8 @@ def tell(phase: Phase) -> None:
     print(f"\n{phase.name}: {len(phase.ledger.sent):,} events, {len(phase.ledger.acknowledged_s):,} acknowledged")
     print(f"  calls: {dict(phase.outcomes.most_common())}")
     print(f"  probes that failed: {dict(phase.failures.most_common(6))}")
+    if phase.oddities:
+        print(f"  odd: {dict(phase.oddities.most_common(6))}")
     for name in ("failed_starts", "left_behind"):
         if found := getattr(phase, name):
             print(f"  {name}: {found[:8]}")
@@ -293,6 +299,7 @@ def _case(phase: Phase, event_id: str) -> str:
 
 async def run(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
     """All of it."""
+    machine = await busy_beside()
     began_s = time.monotonic()
     root = copy_current_generation(options.root, scratch / "generations")
     generation_id = current_id(root)
@@ -310,7 +317,7 @@ async def run(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
     if not options.no_control:
         control = await measure_control(scratch, root, user_ids, chance)
         tell(control)
-    return figures(phases, control, time.monotonic() - began_s)
+    return figures(phases, control, time.monotonic() - began_s, machine)
 
 
 def main() -> int:
@@ -326,7 +333,7 @@ def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     scratch = Path(tempfile.mkdtemp(prefix="twinrank-kill-"))
     try:
-        found = asyncio.run(run(options, scratch))
+        found = asyncio.run(ended_by_sigterm(run(options, scratch)))
     finally:
         if not options.keep:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -1,9 +1,10 @@
 """`python -m tests.benchmarks.freshness.power`: what a power failure would take, which kill -9 cannot show.
 
 A real server takes events; every fsync and fdatasync of the server and its store is written down with the file's
-length. At a random moment all processes are killed, each file of the store is cut to what was surely on the disk then, a
-store starts on that, and what it holds is compared with what had been acknowledged before the moment. `always` must lose
-nothing, the default at most what was acknowledged in the last 2 s. The control, a store that nobody syncs, must lose.
+length. At a random moment all processes are killed, each file of the store is cut to what was surely on the disk then,
+a store starts on that, and what it holds is compared with what had been acknowledged before the moment. `always` must
+lose nothing, the default at most what was acknowledged in the last 2 s. The control, a store that nobody syncs, must
+lose.
 
 From the fourth moment on, in every second one, the append-only file is rewritten meanwhile. A disk may also hold more
 than it must: each cut is tried at a length in between, too, where the store has to start and lose no more. The last
@@ -38,6 +39,7 @@ from tests.benchmarks.freshness.event_load import EventLoad
 from tests.benchmarks.freshness.evidence import read_kept
 from tests.benchmarks.freshness.killed_server import KilledServer, copy_current_generation
 from tests.benchmarks.freshness.ledger import Kept, Ledger, compare
+from tests.benchmarks.freshness.machine import busy_beside, ended_by_sigterm
 from tests.benchmarks.freshness.sync_record import build, cut_copy, environment, read_record
 from tests.benchmarks.workloads import DEMO_ROOT
 
@@ -176,6 +178,7 @@ async def _kept(directory: Path, durability: Durability, ledger: Ledger) -> Kept
 
 async def run(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
     """All moments."""
+    machine = await busy_beside()
     began_s = time.monotonic()
     chance = random.Random(options.seed)
     library = build(scratch)
@@ -202,10 +205,10 @@ async def run(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
                 f"{max(moment.lost_ages_s, default=0.0):.2f} s old; {moment.lost_between:,} when cut in between",
                 flush=True,
             )
-    return {"power": figures(moments, time.monotonic() - began_s)}
+    return {"power": figures(moments, time.monotonic() - began_s, machine)}
 
 
-def figures(moments: Mapping[str, list[Moment]], seconds: float) -> dict[str, object]:
+def figures(moments: Mapping[str, list[Moment]], seconds: float, machine: Mapping[str, float]) -> dict[str, object]:
     """What goes into the last line."""
     always, every_second = moments[Durability.ALWAYS.value], moments[Durability.EVERY_SECOND.value]
     control = moments[CONTROL]
@@ -223,7 +226,7 @@ def figures(moments: Mapping[str, list[Moment]], seconds: float) -> dict[str, ob
         "torn": sum(moment.torn for moment in durable),
         "lost_more_in_between": sum(one.lost_between > len(one.lost_ages_s) for one in durable),
         "seconds": round(seconds, 1),
-        "load_average_1_min": round(os.getloadavg()[0], 2),
+        **machine,
     }
 
 
@@ -239,7 +242,7 @@ def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     scratch = Path(tempfile.mkdtemp(prefix="twinrank-power-"))
     try:
-        found = asyncio.run(run(options, scratch))
+        found = asyncio.run(ended_by_sigterm(run(options, scratch)))
     finally:
         if not options.keep:
             shutil.rmtree(scratch, ignore_errors=True)

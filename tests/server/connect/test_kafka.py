@@ -205,13 +205,16 @@ device = "agent.device"
 
 
 def test_a_broker_or_topic_that_is_not_there_is_said(brokers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never() -> None:
+        raise AssertionError("nothing was given to this member")
+
     with pytest.raises(SourceUnusable, match="there is no topic nothing"):
-        KafkaSource(brokers, ["nothing"], "group", QUIET)
+        KafkaSource(brokers, ["nothing"], "group", QUIET, never)
     with pytest.raises(SourceUnusable, match="settings are wrong"):
-        KafkaSource(brokers, [TOPIC], "group", {"no.such.setting": 1})
+        KafkaSource(brokers, [TOPIC], "group", {"no.such.setting": 1}, never)
     monkeypatch.setattr("server.connect.kafka.METADATA_TIMEOUT_S", 0.2)
     with pytest.raises(SourceUnusable, match="no Kafka broker answers"):
-        KafkaSource("127.0.0.1:1", [TOPIC], "group", QUIET)
+        KafkaSource("127.0.0.1:1", [TOPIC], "group", QUIET, never)
 
 
 def test_without_confluent_kafka_the_message_says_what_to_install(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

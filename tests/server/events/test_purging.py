@@ -26,7 +26,7 @@ from tests.server.conftest import TOKEN, make_config, serve
 from tests.server.events.store_process import StoreProcess
 from tests.server.events.test_decoding import at, event
 from tests.server.events.test_writer import FOREVER_MS, write
-from tests.server.statuses import fields_of
+from tests.server.statuses import fields_of, reason_of
 from tests.server.stubs import event_stub
 
 AUTHORIZED = (("authorization", f"Bearer {TOKEN}"),)
@@ -160,3 +160,14 @@ async def test_purge_user_over_the_admin_listener(root: Path, store: StoreProces
     assert (receipt.request_id, receipt.log_event_count, receipt.state_event_count) == ("r", 2, 2)
     assert receipt.purged_at.seconds > 1_700_000_000
     assert fields_of(error) == ["user_id"]
+
+
+async def test_purge_user_without_a_store_and_with_one_that_is_down(root: Path, own_store: StoreProcess) -> None:
+    request = pb.PurgeUserRequest(user_id="u")
+    async with serve(make_config(root)) as running:
+        error = await failure_of(event_stub(running.admin_channel).PurgeUser(request, metadata=AUTHORIZED))
+    assert reason_of(error) == "STORE_OFF"
+    own_store.stop()
+    async with serve(make_config(root), store=own_store.address) as running:
+        error = await failure_of(event_stub(running.admin_channel).PurgeUser(request, metadata=AUTHORIZED))
+    assert reason_of(error) == "STORE_DOWN"
