@@ -19,7 +19,7 @@ from twinrank.v1 import catalog_pb2_grpc, filter_pb2
 from twinrank.v1 import recommendation_pb2 as recommendation
 
 from tests.conftest import SmallGeneration
-from tests.end_to_end.processes import ServerProcess, server, server_config
+from tests.end_to_end.processes import ServerProcess, scrape, server, server_config
 from tests.server.catalogue.conftest import ids_of
 from tests.server.statuses import fields_of, reason_of
 from tests.server.stubs import recommendation_stub
@@ -109,6 +109,13 @@ async def test_what_is_written_here_is_answered_there_also_after_a_sudden_end(
         )
         assert (removed.deleted_count, removed.unknown_count) == (1, 1)
         await shop.until_everywhere(gone, anchor, there=False)
+        async with asyncio.timeout(PATIENCE_S):  # workers report once a second
+            while not {
+                "twinrank_catalogue_following 1.0",
+                "twinrank_catalogue_spare_rows 999.0",
+                "twinrank_catalogue_delta_items 2.0",
+            } <= set((await asyncio.to_thread(scrape, shop.process.listening["metrics_port"])).splitlines()):
+                await asyncio.sleep(0.1)
         os.kill(shop.process.process.pid, signal.SIGKILL)
         await shop.process.ended()
     async with open_shop(config) as shop:
