@@ -27,8 +27,8 @@ from server.state.packed import log_key, shard
 from tests.conftest import SmallModel
 from tests.end_to_end.processes import command
 from tests.server.events.store_process import StoreProcess
+from towers.commands.one_update import Update
 from towers.commands.train import exact_search
-from towers.commands.update import Update
 from towers.schema import Dataset, ShopConfig, load_dataset, read_shop_config
 from towers.training.run import TrainingRun
 from towers.updating.archive import EventArchive
@@ -218,13 +218,13 @@ def test_a_purged_person_is_not_in_the_next_generation(shop: LiveShop) -> None:
     assert shop.current.manifest.metadata["event_count"] == expected
 
 
-@pytest.mark.parametrize("stage", ["join", "publish", "activate"])
+@pytest.mark.parametrize("stage", ["publish", "activate"])
 async def test_a_crash_before_the_end_leaves_the_old_generation_and_loses_nothing(shop: LiveShop, stage: str) -> None:
     first = shop.current.id
     shop.write(*shop.later_events())
     code = f"""
 import os, pathlib
-from towers.commands.update import Update
+from towers.commands.one_update import Update
 from towers.schema import read_shop_config
 from towers.updating.recipe import Recipe
 crash = lambda stage: os._exit(9) if stage == {stage!r} else None
@@ -242,7 +242,7 @@ Update(shop, {shop.store.address.url!r}, Recipe(questions_min=6), None, print, o
 
 
 def test_a_generation_that_became_current_meanwhile_stays(shop: LiveShop) -> None:
-    from towers.commands.update import UpdateError
+    from towers.commands.one_update import UpdateError
 
     root = shop.config.generations_dir
     shop.write(*shop.later_events(0, 3))

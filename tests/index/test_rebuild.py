@@ -121,6 +121,18 @@ def test_vectors_have_unit_length_and_events_end_with_training(rebuild: Rebuild)
     assert serving.snapshot.histories.time_s.max() < NOW_S
 
 
+def test_an_item_that_is_to_stay_is_offered_whoever_bought_it(
+    small_generation: SmallGeneration, tmp_path: Path
+) -> None:
+    shop, dataset = small_generation.config.with_work_dir(tmp_path), small_generation.dataset
+    stays = np.array(dataset.items["item_id"].to_list()) == "new-tents"
+    model = with_item_users_min(small_generation.model, 4)
+    for also, offered in ((stays, True), (None, False)):
+        published = publish(shop, dataset, model, None, lambda _: None, also_retrievable=also)
+        engine = engine_of(open_serving_model(open_generation(shop.generations_dir, published.generation_id)))
+        assert ("new-tents" in listed(engine, recommend("u01", "everything", page_size=43)).item_ids) is offered
+
+
 def test_items_that_too_few_bought_are_known_and_not_offered(
     rebuild: Rebuild, small_generation: SmallGeneration
 ) -> None:

@@ -1,6 +1,6 @@
 """The prequential replay: every household-day of a month asked before its first basket, then learned.
 
-    python -m tests.benchmarks.freshness.prequential --json var/bench/prequential.json
+    python -m tests.benchmarks.freshness.prequential [--update-seconds-max 2100] [--json FILE]; the last line is JSON
 
     frozen             the model and the histories of before the month
     fresh              the same model and item table, histories up to the question
@@ -291,11 +291,10 @@ def main() -> None:
     replay = Replay.of(load_dataset(given.dataset), model, begin_s, end_s)
     recipe = Recipe(**{"seconds_max": 300.0} | json.loads(given.recipe))  # the same steps on a busy machine
     figures = run(replay, recipe, given.days, given.update_seconds_max, lambda line: print(line, flush=True))
-    text = json.dumps(figures, indent=1)
     if given.json is not None:
         given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(text + "\n", encoding="utf-8")
-    print(text)
+        given.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
