@@ -1,6 +1,7 @@
 # The server as an image: `docker build -t twinrank .`
 #
-# The generations come from outside, mounted at /var/lib/twinrank/generations; the image holds code and libraries only.
+# The generations come from outside, mounted at /var/lib/twinrank/generations, and the store keeps its files beside them, in
+# /var/lib/twinrank/store; the image holds code and libraries only.
 # Configuration by environment (TWINRANK_<SECTION>__<KEY>, docs/configuration.md) or by a mounted file and `--config`.
 # The admin listener is off; to use it, mount a token file of at least 16 characters and set
 # TWINRANK_ADMIN__ENABLED=true and TWINRANK_ADMIN__TOKEN_FILE; it listens on the container's loopback.
@@ -42,7 +43,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     TWINRANK_GENERATIONS__ROOT=/var/lib/twinrank/generations
 
 USER twinrank
-VOLUME ["/var/lib/twinrank/generations", "/var/cache/twinrank"]
+VOLUME ["/var/lib/twinrank", "/var/cache/twinrank"]
 EXPOSE 50051 9464
 STOPSIGNAL SIGTERM
 # SERVING, not only listening: a server without a good generation is unhealthy.

@@ -33,8 +33,8 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/installed
-	$(BIN)/mypy -p server -p towers -p index -p twinrank_client -p client.load -p client.examples
-	$(BIN)/mypy -m client.load_test -m client.demo -m client.demo_scenes -m client.evaluate -m protos.generate
+	$(BIN)/mypy -p server -p towers -p index -p twinrank_client -p client.load -p client.replaying -p client.examples
+	$(BIN)/mypy -m client.load_test -m client.demo -m client.demo_scenes -m client.evaluate -m client.replay -m protos.generate
 
 imports: $(VENV)/installed
 	$(BIN)/lint-imports

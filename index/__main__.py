@@ -1,10 +1,11 @@
-"""`python -m index COMMAND`: rebuild, tune, list, verify, activate, roll back and prune generations."""
+"""`python -m index COMMAND`: rebuild, compact, tune, list, verify, activate, roll back and prune generations."""
 
 from __future__ import annotations
 
 import typer
 
 from index.commands.activate import activate
+from index.commands.compact import compact
 from index.commands.list import list_
 from index.commands.prune import prune
 from index.commands.rebuild import rebuild
@@ -14,6 +15,7 @@ from index.commands.verify import verify
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command("rebuild")(rebuild)
+app.command("compact")(compact)
 app.command("tune")(tune)
 app.command("list")(list_)
 app.command("verify")(verify)

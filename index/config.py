@@ -81,8 +81,18 @@ class IndexConfig(BaseModel):
     seed: int = Field(default=20_171_201, ge=0, le=2**31 - 1)
     """Of k-means and of every sample."""
 
+    spare_rows_min: int = Field(default=1_000, ge=0)
+    """Rows kept free in a generation for items that appear while it serves, at least: a small shop's whole season."""
+    spare_rows_share: float = Field(default=0.02, ge=0, le=1)
+    """The same as a share of the items, where that is more: on disk 600 bytes a row, in memory nothing until used."""
+
 
 _TRAINING_VECTORS_PER_LIST_MIN = 39
+
+
+def spare_row_count(config: IndexConfig, item_count: int) -> int:
+    """Rows that a generation of so many items keeps free for new ones."""
+    return max(config.spare_rows_min, round(config.spare_rows_share * item_count))
 
 
 def resolve_kind(config: IndexConfig, item_count: int) -> IndexKind:

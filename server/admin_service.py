@@ -23,6 +23,8 @@ from index import generation as generations
 from index.generation import read_key
 from server.admin_token import admin_token, check_token
 from server.call import Call, RequestIds
+from server.catalogue.desk import CatalogueDesk
+from server.catalogue.service import CATALOG_SERVICE
 from server.config import ServerConfig
 from server.errors import GenerationNotFound, GenerationRefused, InvalidRequest, Violation
 from server.events.purging import PurgeService
@@ -161,7 +163,11 @@ class AdminService:
 
 
 def build_admin_server(
-    config: ServerConfig, service: AdminService, adapter: CallAdapter, purges: PurgeService
+    config: ServerConfig,
+    service: AdminService,
+    adapter: CallAdapter,
+    purges: PurgeService,
+    catalogue: CatalogueDesk | None,
 ) -> aio.Server:
     """The admin listener's server, not yet bound to a port."""
     guard = service.authenticated
@@ -181,6 +187,8 @@ def build_admin_server(
     add_service(server, ADMIN_SERVICE, handlers)
     purge = adapter.unary("PurgeUser", events_pb2.PurgeUserRequest, guard(purges.purge_user))
     add_service(server, EVENT_SERVICE, {"PurgeUser": purge})
+    if catalogue is not None:
+        add_service(server, CATALOG_SERVICE, catalogue.handlers(adapter, guard))
     return server
 
 
@@ -190,8 +198,9 @@ async def start_admin(
     facts: ServerFacts,
     adapter: CallAdapter,
     store: StoreAddress | None,
+    catalogue: CatalogueDesk | None = None,
 ) -> tuple[aio.Server, int]:
-    """The admin listener, and its port.
+    """The admin listener, and its port. `catalogue`: who takes changes of it; None where there is no store.
 
     Raises:
         RuntimeError: the address is taken.
@@ -206,7 +215,7 @@ async def start_admin(
         facts,
         config.limits.id_bytes_max,
     )
-    server = build_admin_server(config, service, adapter, PurgeService(config, store))
+    server = build_admin_server(config, service, adapter, PurgeService(config, store), catalogue)
     port = bind(server, config.admin.host, config.admin.port)
     await server.start()
     return server, port

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from index.filters.attributes import AttributeKind
+from index.filters.kinds import AttributeKind
 from server.domain import Answer, BatchTimings, Query
 from server.errors import DeadlinePassed, EngineFault, NoGeneration, QueueFull, ShuttingDown
 from server.state.recent import ShopperStates

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from twinrank.v1 import recommendation_pb2 as pb
 
-from index.filters.attributes import AttributeKind
+from index.filters.kinds import AttributeKind
 from server.config import DEFAULT_PLACEMENT, PlacementRepeatPolicy, ServerConfig
 from server.domain import RecentEvent, RecommendQuery, RepeatPolicy, ScoreQuery, Shopper, SimilarItemsQuery
 from server.errors import VIOLATIONS_MAX, InvalidRequest, MalformedMessage, Violation

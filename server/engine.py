@@ -14,8 +14,9 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from index.filters.attributes import AttributeKind
+from index.filters.kinds import AttributeKind
 from index.searcher import empty_answer
+from server.catalogue.live_items import LiveItems
 from server.config import ContextItems, PlacementConfig
 from server.domain import (
     Answer,
@@ -49,7 +50,7 @@ _SOURCES = tuple(Source(bits) for bits in range(2 * max(Source)))
 
 
 class Engine:
-    """Answers queries from one generation. Pure: no state changes, so any number of engines may share a model."""
+    """Answers queries from one generation. It keeps no state, so any number of engines may share a model."""
 
     def __init__(
         self,
@@ -66,6 +67,11 @@ class Engine:
     def generation_id(self) -> str:
         """The generation that answers."""
         return self._serving.generation_id
+
+    @property
+    def live(self) -> LiveItems:
+        """What changes of the items while they are served."""
+        return self._serving.live
 
     @property
     def event_types(self) -> tuple[str, ...]:
@@ -88,15 +94,16 @@ class Engine:
         """Answers every query, in their order. `states`: what the store knows of their shoppers, query by query."""
         compute_on_one_thread()
         watch = Stopwatch()
-        answers: list[Answer | None] = [self._filters.refusal(query) for query in queries]
-        for (_, placement, _), members in self._groups(queries).items():
-            places = [place for place in members if answers[place] is None]
-            if not places:
-                continue
-            group = [queries[place] for place in places]
-            known = None if states is None else states.take(places)
-            for place, answer in zip(places, self._solve(group, known, placement, watch), strict=True):
-                answers[place] = answer
+        with self._serving.live:  # items change between two batches, never within one
+            answers: list[Answer | None] = [self._filters.refusal(query) for query in queries]
+            for (_, placement, _), members in self._groups(queries).items():
+                places = [place for place in members if answers[place] is None]
+                if not places:
+                    continue
+                group = [queries[place] for place in places]
+                known = None if states is None else states.take(places)
+                for place, answer in zip(places, self._solve(group, known, placement, watch), strict=True):
+                    answers[place] = answer
         return [answer for answer in answers if answer is not None], watch.timings(len(queries))
 
     def _groups(self, queries: Sequence[Query]) -> dict[tuple[type, str, bool], list[int]]:

@@ -12,9 +12,12 @@ TwinrankError
 ├── Overloaded                  try again after `retry_after_ms`
 │   ├── TooManyInFlight         every permit is taken
 │   └── QueueFull               as many queries wait as the configuration lets wait
+├── CatalogueFull               no row or no memory is left for what would be kept; nothing was written
+├── CatalogueBusy               others kept changing the same items; nothing was written, try again
 ├── DeadlinePassed              the caller's time was over before the work began
 ├── Unavailable
 │   ├── NoGeneration            nothing has been loaded yet
+│   ├── CatalogueDown           the store does not take changes of the catalogue now
 │   ├── StoreIsDown             the store does not take writes now; what was sent may or may not have been kept
 │   └── ShuttingDown            this server is on its way out; ask another
 ├── StoreIsFull                 the store has no room: nothing was kept, and somebody must make room
@@ -107,6 +110,17 @@ class QueueFull(Overloaded):
     """The engine's queue is at its limit."""
 
 
+class CatalogueFull(TwinrankError):
+    """A new item finds no room; the message says what makes some."""
+
+
+class CatalogueBusy(TwinrankError):
+    """Changes of the same items by others went first, again and again."""
+
+    def __init__(self) -> None:
+        super().__init__("others keep changing the same items; nothing was written, try again")
+
+
 class DeadlinePassed(TwinrankError):
     """The deadline passed before the stage named in the message."""
 
@@ -123,6 +137,13 @@ class NoGeneration(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("no generation is loaded yet")
+
+
+class CatalogueDown(Unavailable):
+    """The store that keeps changes does not answer, or not in time."""
+
+    def __init__(self) -> None:
+        super().__init__("the store does not take changes of the catalogue now; to send them again does no harm")
 
 
 class ShuttingDown(Unavailable):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.filters import AttributeKind, Expression, FilterInvalid, FilterLimits, Mask, Masks, check, search_allowed
-from index.searcher import Rows, Scores, Searcher
+from index.filters import AttributeKind, Expression, FilterInvalid, FilterLimits, Mask, Masks, check
+from index.searcher import Rows, Scores
+from server.catalogue.live_searcher import LiveSearcher
 from server.domain import FilterRefused, Query, RecommendQuery, ScoreQuery, SimilarItemsQuery
 from server.serving_model import ServingModel
 from towers.retrieval import Allowed, Confined
@@ -23,14 +24,13 @@ NO_TABLE = "generation {} holds no attributes to filter by"
 class ConfinedSearch:
     """The nearest of the rows that a mask allows."""
 
-    searcher: Searcher
-    vectors: NDArray[np.float32]
+    searcher: LiveSearcher
     mask: Mask
 
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[Scores, Rows]:
         """(B, D) → scores and rows (B, k); k of them where the mask allows k."""
         mask = self.mask
-        return search_allowed(self.searcher, self.vectors, queries, k, mask.allowed, mask.count, mask.rows)
+        return self.searcher.search_allowed(queries, k, mask.allowed, mask.count, mask.rows)
 
 
 class ItemFilters:
@@ -40,6 +40,8 @@ class ItemFilters:
         self._serving = serving
         table = serving.attributes
         self.masks = Masks(table, serving.snapshot.items.retrievable) if table is not None else None
+        if self.masks is not None:
+            serving.live.listen(self.masks.changed)
 
     @property
     def kinds(self) -> Mapping[str, AttributeKind] | None:
@@ -78,6 +80,4 @@ class ItemFilters:
     def _confined(self, expression: Expression) -> Confined:
         assert self.masks is not None, "the query was to be refused"
         mask = self.masks.of(expression)
-        return Confined(
-            mask.allowed, ConfinedSearch(self._serving.searcher, self._serving.snapshot.items.vectors, mask)
-        )
+        return Confined(mask.allowed, ConfinedSearch(self._serving.searcher, mask))

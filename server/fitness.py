@@ -74,7 +74,7 @@ def _facts(serving: ServingModel, index_name: str) -> Iterator[tuple[str, int, i
     yield f"item count of {index_name}", serving.searcher.item_count, snapshot.retrievable_count
     yield f"dimension of vectors in {ITEMS_FILE}", snapshot.items.vectors.shape[1], dimension
     yield f"width of item_part in {ITEMS_FILE}", snapshot.item_part.shape[1], hidden
-    yield f"id count of {ITEM_IDS_FILE}", len(serving.item_ids), len(snapshot.items.vectors)
+    yield f"id count of {ITEM_IDS_FILE}", len(serving.item_ids), snapshot.item_count
     yield f"id count of {USER_IDS_FILE}", len(serving.user_ids), snapshot.histories.user_count
     if serving.attributes is not None:
         yield f"row count of {VOCABULARIES_FILE}", serving.attributes.row_count, len(snapshot.items.vectors)

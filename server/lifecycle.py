@@ -20,6 +20,8 @@ from grpc import aio
 
 from server.admin_service import ADMIN_DEADLINE_S, ServerFacts, start_admin
 from server.batching import Engine, MicroBatcher
+from server.catalogue.desk import CatalogueDesk
+from server.catalogue.follower import CatalogueFollower
 from server.config import ConfigError, Front, ServerConfig
 from server.events.service import EventService
 from server.events.streams import EventStreams
@@ -54,8 +56,10 @@ class Server:
     ) -> None:
         """`fallback_id`: the generation to start with when the current one is refused; empty: none.
 
-        `store`: where it is, or will be soon; None: nothing is remembered, and events are refused.
+        `store`: where it is, or will be soon; None: nothing is remembered, events and changes of items are refused.
         """
+        self._catalogue = CatalogueFollower(store) if store is not None else None
+        self._desk = CatalogueDesk(config, store) if store is not None and config.admin.enabled else None
         self._config = config
         self.store = store
         self._states = None
@@ -96,6 +100,7 @@ class Server:
         self.batcher.start()
         if self._writer is not None:
             self._writer.start()
+            self.metrics.event_counts = self._writer.counts
         await asyncio.to_thread(self.follower.look)
         if self.batcher.engine is None and self._fallback_id:
             await asyncio.to_thread(self.follower.fall_back, self._fallback_id)
@@ -109,6 +114,8 @@ class Server:
             metrics = self._config.metrics
             self._metrics_listener = MetricsListener(self.metrics.registry, metrics.host, metrics.port)
             self.metrics_port = self._metrics_listener.port
+        if self._catalogue is not None:
+            self._catalogue.start()
         if self._config.admin.enabled:
             await self._start_admin()
         self._public = self._build_front()
@@ -141,7 +148,11 @@ class Server:
             await self._stop_public(self._public)
         if self._admin is not None:
             await self._admin.stop(1.0)
+        if self._desk is not None:
+            await self._desk.stop()
         self.follower.stop()
+        if self._catalogue is not None:
+            await asyncio.to_thread(self._catalogue.stop)
         if self._writer is not None:
             await self._writer.stop()
         await self.batcher.stop()
@@ -179,10 +190,17 @@ class Server:
             draining=lambda: self._draining,
         )
         adapter = CallAdapter(self.metrics, self._request_log, ADMIN_DEADLINE_S)
-        self._admin, self.admin_port = await start_admin(self._config, self.follower, facts, adapter, self.store)
+        self._admin, self.admin_port = await start_admin(
+            self._config, self.follower, facts, adapter, self.store, self._desk
+        )
+        if self._desk is not None:
+            self._desk.start()
 
     def _swap(self, engine: Engine) -> None:
         """Called on the follower's thread."""
+        live = getattr(engine, "live", None)
+        if self._catalogue is not None and live is not None:
+            self._catalogue.catch_up(live)
         self.batcher.swap(engine if self._states is None else StatefulEngine(engine, self._states))
         self._loop.call_soon_threadsafe(self._health.set_serving)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from threading import Lock, Thread
@@ -80,6 +80,8 @@ class Metrics(Collector):
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
         self.gauges: Gauges | None = None
+        self.event_counts: Callable[[], Mapping[str, int]] | None = None
+        """Events that the store has, by whether they were written or known already."""
         self._lock = Lock()
         self._calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._latency_s: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(LATENCY_BOUNDS_S))
@@ -152,6 +154,11 @@ class Metrics(Collector):
         for reason, count in self._dropped.items():
             dropped.add_metric([reason], count)
         yield dropped
+        if self.event_counts is not None:
+            events = CounterMetricFamily("twinrank_events", "Events acknowledged.", labels=["result"])
+            for result, count in self.event_counts().items():
+                events.add_metric([result], count)
+            yield events
         if self.gauges is not None:
             yield from _gauge_families(self.gauges)
 

@@ -3,7 +3,8 @@
 Files of a generation, beside its manifest:
 
     model.json, towers.safetensors, ranker.safetensors     the trained model (towers.model)
-    items.safetensors, users.safetensors                   the snapshot (towers.snapshot), memory-mapped
+    items.safetensors, users.safetensors                   the snapshot (towers.snapshot), memory-mapped; what changes
+                                                           of the items while they are served stays in this process
     items.ids, users.ids                                   the shop's ids, row by row
     index.faiss, index.int8.safetensors, index.safetensors the searcher over the retrievable rows (one of them)
     live.json                                              how far it has followed the store
@@ -16,15 +17,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from pydantic import ValidationError
+from numpy.typing import NDArray
 
 from index.filters.attributes import ATTRIBUTES_FILE, VOCABULARIES_FILE, AttributeTable
 from index.generation.positions import POSITIONS_FILE, LivePositions
 from index.item_ids import ItemIds
 from index.mapped_tensors import open_tensors
 from index.storage import find_index_file, open_searcher
+from server.catalogue.document import position_of
+from server.catalogue.item_embedder import ItemEmbedder
+from server.catalogue.live_ids import LiveItemIds
+from server.catalogue.live_items import LiveItems, LiveTables
+from server.catalogue.live_searcher import LiveSearcher
 from server.config import PlacementConfig
 from server.engine import Engine
 from server.fitness import CATALOGUE_FILE, ITEM_IDS_FILE, USER_IDS_FILE, GenerationUnfit, check_catalogue, check_fit
@@ -61,26 +67,32 @@ def open_serving_model(generation: GenerationFiles, *, examined: bool = False) -
     try:
         model_files = (MODEL_FILE, TOWERS_FILE, RANKER_FILE)
         model = model_from_files({name: generation.path(name).read_bytes() for name in model_files})
+        tables = open_tensors(generation.path(ITEMS_FILE), private=True)
+        affinity_attributes = model.settings.features.affinity_attributes
         snapshot = Snapshot.from_arrays(
-            open_tensors(generation.path(ITEMS_FILE)),
+            {name: _read_only(array) for name, array in tables.items()},
             open_tensors(generation.path(USERS_FILE)),
             model.encoders.target_codes,
-            model.settings.features.affinity_attributes,
+            affinity_attributes,
+            [len(model.encoders.items.categorical[name]) for name in affinity_attributes],
         )
         positions = _positions(generation, snapshot)
-        item_ids = ItemIds.open(generation.path(ITEM_IDS_FILE))
+        item_ids = LiveItemIds(ItemIds.open(generation.path(ITEM_IDS_FILE)))
         user_ids = ItemIds.open(generation.path(USER_IDS_FILE))
         index_name = find_index_file(generation.names)
-        searcher = open_searcher(generation.path(index_name))
+        live = LiveItems(LiveTables.of(tables), item_ids, snapshot.retrievable_count, ItemEmbedder(model))
+        live.position = live.built_in = position_of(positions.catalogue_position)
+        searcher = LiveSearcher(open_searcher(generation.path(index_name)), live)
         attributes = None
         if ATTRIBUTES_FILE in generation.names:
             attributes = AttributeTable.open(generation.path(ATTRIBUTES_FILE), generation.path(VOCABULARIES_FILE))
+            live.table_follows(attributes)
     except (OSError, ValueError) as error:
         raise GenerationUnfit(f"{generation.id}: {error}") from error
     embedder = UserEmbedder(model.user_tower, snapshot.items.vectors, model.settings.features.sequence_events_max)
     recommender = Recommender(embedder, model.ranker, snapshot.items, snapshot.item_part, searcher)
     serving = ServingModel(
-        generation.id, model, snapshot, item_ids, user_ids, positions, recommender, searcher, attributes
+        generation.id, model, snapshot, item_ids, user_ids, positions, recommender, searcher, live, attributes
     )
     if not examined:
         check_fit(serving, index_name)
@@ -88,13 +100,22 @@ def open_serving_model(generation: GenerationFiles, *, examined: bool = False) -
     return serving
 
 
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """What the engine sees: only the live catalogue writes."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def _positions(generation: GenerationFiles, snapshot: Snapshot) -> LivePositions:
     """As the generation says; one that does not say was built from files alone."""
     if POSITIONS_FILE in generation.names:
         try:
-            return LivePositions.model_validate_json(generation.path(POSITIONS_FILE).read_bytes())
-        except ValidationError as error:
+            positions = LivePositions.model_validate_json(generation.path(POSITIONS_FILE).read_bytes())
+            position_of(positions.catalogue_position)
+        except ValueError as error:
             raise ValueError(f"{POSITIONS_FILE} does not say how far the generation followed the store") from error
+        return positions
     return LivePositions(files_until_s=int(snapshot.histories.time_s.max(initial=-1)) + 1)
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from index.filters import AttributeTable
 from index.generation.positions import LivePositions
 from index.item_ids import ItemIds
-from index.searcher import Searcher
+from server.catalogue.live_ids import LiveItemIds
+from server.catalogue.live_items import LiveItems
+from server.catalogue.live_searcher import LiveSearcher
 from towers.features.vocabularies import Vocabulary
 from towers.model import TrainedModel
 from towers.recommender import Recommender
@@ -23,19 +25,20 @@ class ServingModel:
         generation_id: its name. model: towers, ranker, encoders. snapshot: items and users.
         item_ids, user_ids: the shop's ids of the snapshot's rows.
         positions: what of the events and changes outside it is in it already.
-        recommender: the pure computation over all of it. searcher: nearest items, for SimilarItems.
         recommender: the pure computation over all of it. searcher: nearest items, for SimilarItems and filters.
+        live: what changes of the items while they are served; an engine computes each batch within it.
         attributes: what filters ask of the items; None in a generation that was made before there were filters.
     """
 
     generation_id: str
     model: TrainedModel
     snapshot: Snapshot
-    item_ids: ItemIds
+    item_ids: LiveItemIds
     user_ids: ItemIds
     positions: LivePositions
     recommender: Recommender
-    searcher: Searcher
+    searcher: LiveSearcher
+    live: LiveItems
     attributes: AttributeTable | None = None
 
     @property

@@ -12,6 +12,9 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from server.errors import (
+    CatalogueBusy,
+    CatalogueDown,
+    CatalogueFull,
     DeadlinePassed,
     EngineFault,
     GenerationNotFound,
@@ -50,8 +53,11 @@ TABLE: dict[type[TwinrankError], tuple[int, str]] = {
     Overloaded: (code_pb2.RESOURCE_EXHAUSTED, "OVERLOADED"),
     TooManyInFlight: (code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_IN_FLIGHT"),
     QueueFull: (code_pb2.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
+    CatalogueFull: (code_pb2.RESOURCE_EXHAUSTED, "CATALOGUE_FULL"),
+    CatalogueBusy: (code_pb2.ABORTED, "CATALOGUE_BUSY"),
     DeadlinePassed: (code_pb2.DEADLINE_EXCEEDED, "DEADLINE_PASSED"),
     Unavailable: (code_pb2.UNAVAILABLE, "UNAVAILABLE"),
+    CatalogueDown: (code_pb2.UNAVAILABLE, "CATALOGUE_DOWN"),
     NoGeneration: (code_pb2.UNAVAILABLE, "NO_GENERATION"),
     ShuttingDown: (code_pb2.UNAVAILABLE, "SHUTTING_DOWN"),
     StoreIsDown: (code_pb2.UNAVAILABLE, "STORE_DOWN"),

@@ -19,6 +19,7 @@ from towers.models.ranker import Ranker
 from towers.recommender import ranker_item_part
 
 ITEMS_FILE, USERS_FILE = "items.safetensors", "users.safetensors"
+_SPARE = "spare_row_count"
 _ITEM_ARRAYS: tuple[tuple[str, type[np.generic], int], ...] = (
     ("vectors", np.float32, 2),
     ("affinity", np.int32, 2),
@@ -47,32 +48,41 @@ class Snapshot:
     """Items and users as of one moment.
 
     Attributes:
-        items: the item table. item_part: (n, H) the ranker's precomputed share of each item.
+        items: the item table, its spare rows last. item_part: (n, H) the ranker's precomputed share of each item.
         histories: events before the moment, item rows as in `items`.
         users: codes of each user of `histories`.
+        spare_row_count: rows of zeros at the end of the item table, for items that appear while it is served.
     """
 
     items: ItemTable
     item_part: FloatArray
     histories: Histories
     users: UserTable
+    spare_row_count: int = 0
+
+    @property
+    def item_count(self) -> int:
+        """n, without the spare rows."""
+        return len(self.items.vectors) - self.spare_row_count
 
     @property
     def retrievable_count(self) -> int:
         """Rows [0, retrievable_count) may be recommended."""
         return int(np.count_nonzero(self.items.retrievable))
 
-    def item_arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays of ITEMS_FILE."""
+    def item_arrays(self, spare_row_count: int = 0) -> dict[str, NDArray[Any]]:
+        """The arrays of ITEMS_FILE, with so many more spare rows."""
         items = self.items
-        return {
+        arrays: dict[str, NDArray[Any]] = {
             "vectors": items.vectors,
             "affinity": items.affinity,
             "statistics": items.statistics,
-            "popular": items.popular,
             "retrievable": items.retrievable,
             "item_part": self.item_part,
         }
+        arrays = {name: _extended(array, spare_row_count) for name, array in arrays.items()}
+        spare = np.array([self.spare_row_count + spare_row_count], np.int64)
+        return {**arrays, "popular": items.popular, _SPARE: spare}
 
     def user_arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays of USERS_FILE."""
@@ -93,10 +103,12 @@ class Snapshot:
         users: Mapping[str, NDArray[Any]],
         target_codes: tuple[int, ...],
         affinity_attributes: tuple[str, ...],
+        code_counts_min: Sequence[int] = (),
     ) -> Snapshot:
         """From arrays that may be memory-mapped. Raises SnapshotInvalid when they do not fit each other.
 
-        `affinity_attributes` names the columns of the array `affinity`, in order.
+        `affinity_attributes` names the columns of the array `affinity`, in order. `code_counts_min`: codes below these
+        may come in each of them, whether or not an item has them now; empty: only codes that an item has.
         """
         item_arrays = _typed(ITEMS_FILE, items, _ITEM_ARRAYS)
         affinity = item_arrays["affinity"]
@@ -110,7 +122,7 @@ class Snapshot:
             vectors=item_arrays["vectors"],
             statistics=item_arrays["statistics"],
             affinity=affinity,
-            affinity_counts=code_counts(affinity),
+            affinity_counts=np.maximum(code_counts(affinity), np.array(code_counts_min or 0, np.int64)),
             popular=item_arrays["popular"],
             retrievable=item_arrays["retrievable"],
         )
@@ -122,22 +134,25 @@ class Snapshot:
             target_codes,
         )
         user_table = UserTable(user_arrays["bucket"], user_arrays["attribute"])
-        snapshot = cls(table, item_arrays["item_part"], histories, user_table)
+        spare = int(items[_SPARE][0]) if _SPARE in items and items[_SPARE].size == 1 else 0  # older ones have none
+        snapshot = cls(table, item_arrays["item_part"], histories, user_table, spare)
         snapshot.check()
         return snapshot
 
     def check(self) -> None:
         """Every array agrees with the others in length, and every row number exists. Raises SnapshotInvalid."""
-        item_count, event_count = len(self.items.vectors), len(self.histories.item_row)
+        row_count, event_count = len(self.items.vectors), len(self.histories.item_row)
+        if not 0 <= self.spare_row_count <= row_count - self.retrievable_count:
+            raise SnapshotInvalid(f"{ITEMS_FILE}: array {_SPARE}: {self.spare_row_count} of {row_count} rows")
         user_count, log = self.histories.user_count, self.histories
         ends = log.offsets[[0, -1]].tolist() if user_count >= 0 else []
         if ends != [0, event_count] or (np.diff(log.offsets) < 0).any():
             raise SnapshotInvalid(f"{USERS_FILE}: array offsets does not cover {event_count} events in ascending order")
         lengths = {
-            f"{ITEMS_FILE}: array statistics": (self.items.statistics, item_count),
-            f"{ITEMS_FILE}: array retrievable": (self.items.retrievable, item_count),
-            f"{ITEMS_FILE}: array item_part": (self.item_part, item_count),
-            f"{ITEMS_FILE}: array affinity": (self.items.affinity, item_count),
+            f"{ITEMS_FILE}: array statistics": (self.items.statistics, row_count),
+            f"{ITEMS_FILE}: array retrievable": (self.items.retrievable, row_count),
+            f"{ITEMS_FILE}: array item_part": (self.item_part, row_count),
+            f"{ITEMS_FILE}: array affinity": (self.items.affinity, row_count),
             f"{USERS_FILE}: array event_type": (log.event_type, event_count),
             f"{USERS_FILE}: array time_s": (log.time_s, event_count),
             f"{USERS_FILE}: array bucket": (self.users.bucket, user_count),
@@ -148,10 +163,16 @@ class Snapshot:
                 raise SnapshotInvalid(f"{what} has {len(values)} rows; the others say {expected}")
         if not self.items.retrievable[: self.retrievable_count].all():
             raise SnapshotInvalid(f"{ITEMS_FILE}: array retrievable: the retrievable rows do not come first")
-        _check_rows(f"{USERS_FILE}: array item_row", log.item_row, item_count)
+        _check_rows(f"{USERS_FILE}: array item_row", log.item_row, self.item_count)
         _check_rows(f"{ITEMS_FILE}: array popular", self.items.popular, self.retrievable_count)
         if (lowest := self.items.affinity.min(initial=0)) < 0:
             raise SnapshotInvalid(f"{ITEMS_FILE}: array affinity holds the code {lowest}")
+
+
+def _extended(array: NDArray[Any], row_count: int) -> NDArray[Any]:
+    if row_count == 0:
+        return array
+    return np.concatenate([array, np.zeros((row_count, *array.shape[1:]), array.dtype)])
 
 
 def _typed(

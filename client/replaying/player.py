@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from client.load.latency import LatencyHistogram
 from client.replaying.schedule import Message
-from server.connect.delivery import Delivered, Delivery
+from server.connect.delivery import Delivery
+from server.connect.message import Delivered
 
 POLL_S = 0.1
 STOP_GRACE_S = 10.0

@@ -89,6 +89,11 @@ class AsyncEventStream:
             return again.error
         except grpc.RpcError as error:
             return error_from_rpc(error, "")
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not we: grpc.aio ends so what breaks while it writes.
         except (RuntimeError, grpc.aio.UsageError) as error:  # the client was closed
             return TwinrankError(Failure(grpc.StatusCode.CANCELLED, str(error)))
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from index.build import BuildReport, IndexBuildError, build_searcher
 from index.commands.location import KeyOption, errors_in_one_line, fail, find_key
-from index.config import IndexConfig
+from index.config import IndexConfig, spare_row_count
 from index.filters.attributes import ATTRIBUTES_FILE, VOCABULARIES_FILE, AttributeTable
 from index.generation import GenerationWriter, set_current
 from index.generation.positions import POSITIONS_FILE, LivePositions
@@ -82,11 +82,13 @@ def publish(
     say: Callable[[str], None],
     positions: LivePositions | None = None,
     until_s: int | None = None,
+    also_retrievable: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
 ) -> Published:
     """Builds and publishes; CURRENT stays as it is.
 
     `positions`: what of the store's streams the dataset holds. `until_s`: up to when its events are read; default the
-    end of training, or just after the last event.
+    end of training, or just after the last event. `also_retrievable`: (items,) what may be recommended
+    whoever bought it.
 
     Raises ConfigError, DatasetError, SearchError, IndexBuildError, GenerationUnfit, GoldenMismatch, GenerationError,
     OSError.
@@ -106,7 +108,7 @@ def publish(
     end = shop.training.train_end
     if until_s is None:
         until_s = int(end.timestamp()) if end is not None else dataset.meta.last_time_s + 1
-    snapshot, order, queries = _snapshot(dataset, model, until_s)
+    snapshot, order, queries = _snapshot(dataset, model, until_s, also_retrievable)
     if snapshot.retrievable_count == 0:
         raise DatasetError(
             f"no item may be recommended: none was bought by training.item_users_min = "
@@ -118,7 +120,8 @@ def publish(
     with GenerationWriter(shop.generations_dir, key) as writer:
         for name, data in model.files().items():
             writer.add_bytes(name, data)
-        save_file(snapshot.item_arrays(), writer.path(ITEMS_FILE))
+        spare = spare_row_count(index_config, snapshot.item_count)
+        save_file(snapshot.item_arrays(spare), writer.path(ITEMS_FILE))
         save_file(snapshot.user_arrays(), writer.path(USERS_FILE))
         item_ids = dataset.items["item_id"].gather(order).to_list()
         writer.add_bytes(ITEM_IDS_FILE, ItemIds.from_ids(item_ids).to_bytes())
@@ -126,16 +129,17 @@ def publish(
         live = positions or LivePositions(files_until_s=until_s)
         writer.add_bytes(POSITIONS_FILE, live.model_dump_json().encode())
         dataset.items[order].write_parquet(writer.path(CATALOGUE_FILE))
-        table = attribute_table(dataset.items[order], dataset.meta.item_attributes)
+        table = attribute_table(dataset.items[order], dataset.meta.item_attributes, spare)
         table.save(writer.path(ATTRIBUTES_FILE), writer.path(VOCABULARIES_FILE))
         save_searcher(searcher, writer.path(index_file_name(searcher)))
         golden_path = writer.path(GOLDEN_FILE)
-        serving = open_serving_model(_Unpublished(golden_path.parent))
-        users = _spread(np.flatnonzero(np.diff(snapshot.histories.offsets) > 0), GOLDEN_USERS)
+        serving = open_serving_model(Unpublished(golden_path.parent))
+        users = spread(np.flatnonzero(np.diff(snapshot.histories.offsets) > 0), GOLDEN_USERS)
         user_ids = dataset.users["user_id"].gather(users).to_list()
         seeds = item_ids[: snapshot.retrievable_count]
         golden_path.write_bytes(write_golden(serving, user_ids, seeds, float(until_s)))
-        generation_id = writer.publish(_metadata(model, snapshot, report, until_s))
+        metadata = _metadata(model, snapshot, report, until_s)
+        generation_id = writer.publish({**metadata, "index_config": index_config.model_dump(mode="json")})
     return Published(generation_id, report.recall, time.monotonic() - started)
 
 
@@ -173,7 +177,10 @@ def _check_columns(dataset: Dataset, model: TrainedModel) -> None:
 
 
 def _snapshot(
-    dataset: Dataset, model: TrainedModel, until_s: int
+    dataset: Dataset,
+    model: TrainedModel,
+    until_s: int,
+    also_retrievable: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
 ) -> tuple[Snapshot, np.ndarray[Any, np.dtype[np.int32]], np.ndarray[Any, np.dtype[np.float32]]]:
     """The snapshot, the dataset row of each of its rows, and user vectors (q, D) to tune and measure the index with."""
     import torch
@@ -189,14 +196,16 @@ def _snapshot(
     data = encode(dataset, model.encoders, model.settings, model.towers_until_s)
     vectors = embed_items(model.item_tower, ItemTensors.of(data.items, torch.device("cpu"))).numpy()
     table = item_table(data, vectors, model.settings, until_s)
+    if also_retrievable is not None:
+        table = replace(table, retrievable=table.retrievable | also_retrievable)
     snapshot, order = take_snapshot(data, table, model.ranker, until_s)
-    users = _spread(users_before(data, until_s), TUNING_USERS_MAX)
+    users = spread(users_before(data, until_s), TUNING_USERS_MAX)
     embedder = UserEmbedder(model.user_tower, vectors, model.settings.features.sequence_events_max)
     context = last_context(data, users, until_s)
     return snapshot, order, embedder.embed(shoppers_at(data, model.settings, users, until_s, context)).vectors
 
 
-def _spread(rows: np.ndarray[Any, np.dtype[Any]], count_max: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+def spread(rows: np.ndarray[Any, np.dtype[Any]], count_max: int) -> np.ndarray[Any, np.dtype[np.int32]]:
     """At most `count_max` of the rows, evenly spread."""
     chosen = np.linspace(0, len(rows) - 1, min(count_max, len(rows))).astype(np.int64)
     return rows[chosen].astype(np.int32)
@@ -206,7 +215,7 @@ def _metadata(model: TrainedModel, snapshot: Snapshot, report: BuildReport, unti
     return {
         "as_of_s": until_s,
         "feature_hash": model.feature_hash,
-        "item_count": len(snapshot.items.vectors),
+        "item_count": snapshot.item_count,
         "retrievable_count": snapshot.retrievable_count,
         "user_count": snapshot.histories.user_count,
         "event_count": len(snapshot.histories.item_row),
@@ -217,7 +226,7 @@ def _metadata(model: TrainedModel, snapshot: Snapshot, report: BuildReport, unti
 
 
 @dataclass(frozen=True)
-class _Unpublished:
+class Unpublished:
     """The files of a generation that is being written, as the server's loader reads them."""
 
     directory: Path

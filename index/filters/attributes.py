@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
 
+from index.filters.kinds import AttributeKind as AttributeKind
+from index.filters.kinds import Value as Value
 from index.mapped_tensors import TensorFileInvalid, open_tensors
 
 ATTRIBUTES_FILE, VOCABULARIES_FILE = "attributes.safetensors", "attributes.json"
@@ -29,22 +30,10 @@ UNKNOWN = "unknown"
 
 Codes = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.float32]
-Value = str | float
 
 
 class AttributesInvalid(ValueError):
     """Attributes that contradict each other; the message names file, attribute and value."""
-
-
-class AttributeKind(StrEnum):
-    """What a filter may ask of an attribute."""
-
-    CATEGORICAL = "categorical"
-    """Equal to a text, or one of several."""
-    NUMERIC = "numeric"
-    """Equal to a number, one of several, or between two."""
-    TEXT = "text"
-    """Nothing: free text, nearly as many values as items, is not kept for filters."""
 
 
 class AttributeTable:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from index.filters.attributes import AttributeKind, Value
+from index.filters.kinds import AttributeKind, Value
 
 _SHOWN_CHARACTERS_MAX = 40
 _NAMES_SHOWN_MAX = 20

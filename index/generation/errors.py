@@ -22,6 +22,7 @@ Exception
     ├── PublishError              the writer was used wrongly, or the generation exists
     └── PointerError
         ├── PointerInvalid        CURRENT holds no generation id
+        ├── PointerMoved          another generation became current meanwhile
         └── NothingToRollBackTo
 """
 
@@ -110,6 +111,10 @@ class PointerError(GenerationError):
 
 class PointerInvalid(PointerError):
     """CURRENT holds something else than a generation id."""
+
+
+class PointerMoved(PointerError):
+    """CURRENT names another generation than the one that was to be replaced."""
 
 
 class NothingToRollBackTo(PointerError):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from index.generation.durable import append_durably, replace_durably
-from index.generation.errors import GenerationNotFound, NothingToRollBackTo, PointerInvalid
+from index.generation.errors import GenerationNotFound, NothingToRollBackTo, PointerInvalid, PointerMoved
 from index.generation.layout import (
     CURRENT_NAME,
     HISTORY_NAME,
@@ -44,9 +44,14 @@ def current_id(root: Path) -> str | None:
     return text
 
 
-def set_current(root: Path, generation_id: str) -> None:
-    """Point CURRENT at a generation, which is not verified here. Raises GenerationError, OSError."""
+def set_current(root: Path, generation_id: str, instead_of: str | None = None) -> None:
+    """Point CURRENT at a generation, which is not verified here. Raises GenerationError, OSError.
+
+    `instead_of`: the generation that must be current until then; PointerMoved when it is not.
+    """
     with _lock(root):
+        if instead_of is not None and (found := current_id(root)) != instead_of:
+            raise PointerMoved(f"{root}: {found or 'no generation'} is current, no longer {instead_of}")
         _point(root, generation_id, "activate")
 
 

@@ -31,6 +31,9 @@ from server.connect.record import Source
 GROUP = "twinrank"
 IN_FLIGHT_LIMIT = 64
 
+Flush = Callable[[], None]
+"""Waits for what is under way and commits it."""
+
 Target = Annotated[str, typer.Argument(help="host:port of the Twinrank server", metavar="TARGET")]
 MappingOption = Annotated[
     Path | None,
@@ -68,7 +71,7 @@ def file_(
 ) -> None:
     """Deliver files to their end; started again, it goes on where it stood."""
 
-    def open_source(console: Console) -> Source:
+    def open_source(console: Console, _: Flush) -> Source:
         from server.connect.files import FileSource
         from server.connect.offsets import OffsetFile
 
@@ -98,10 +101,10 @@ def kafka(
 ) -> None:
     """Deliver Kafka topics of JSON messages, as a member of a consumer group."""
 
-    def open_source(_: Console) -> Source:
+    def open_source(_: Console, flush: Flush) -> Source:
         from server.connect.kafka import KafkaSource
 
-        return KafkaSource(brokers, topic, group, _read_settings(settings))
+        return KafkaSource(brokers, topic, group, _read_settings(settings), flush)
 
     _run("kafka", target, open_source, mapping, quarantine, strict, in_flight, idle_exit_s, tls_ca)
 
@@ -130,7 +133,7 @@ def stream(
 ) -> None:
     """Deliver a Valkey stream, as a member of a consumer group."""
 
-    def open_source(_: Console) -> Source:
+    def open_source(_: Console, __: Flush) -> Source:
         from server.connect.streams import StreamSource
 
         return StreamSource(
@@ -148,7 +151,7 @@ def stream(
 def _run(
     name: str,
     target: str,
-    open_source: Callable[[Console], Source],
+    open_source: Callable[[Console, Flush], Source],
     mapping: Path | None,
     quarantine: Path,
     strict: bool,
@@ -158,12 +161,18 @@ def _run(
 ) -> None:
     console = Console(stderr=True, soft_wrap=True)
     started_s = time.monotonic()
+    running: list[Pump] = []
+
+    def flush() -> None:
+        for pump in running:
+            pump.flush()
+
     try:
         try:
             mapper = Mapper(read_mapping(mapping))
         except BadRow as error:
             raise MappingInvalid(f"{mapping}: [constants]: {error.detail}") from error
-        source = open_source(console)
+        source = open_source(console, flush)
     except ConnectError as error:
         console.print(Text(f"{name}: {error}", style="red"))
         raise typer.Exit(2) from error
@@ -174,14 +183,12 @@ def _run(
         with Quarantine(quarantine, strict=strict) as bad_rows, ProgressLine(console, name) as progress:
             pump = Pump(source, mapper, delivery, bad_rows, idle_exit_s=idle_exit_s, on_progress=progress)
             _stop_on_signals(pump)
-            if hasattr(source, "on_revoked"):
-                source.on_revoked = pump.flush
+            running.append(pump)
             try:
                 pump.run()
             except ConnectError as error:
                 failure = error
-            if hasattr(source, "on_revoked"):
-                source.on_revoked = lambda: None  # all that can be committed is
+            running.clear()  # all that can be committed is
     finally:
         source.close()
         delivery.close()

@@ -14,7 +14,6 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -26,11 +25,10 @@ from twinrank_client.settings import Limits, Retry, Tls, channel_options
 from twinrank_client.status import status_code
 
 from server.connect.errors import DeliveryRefused
+from server.connect.message import Delivered, Message, Part, Refused, parts_of
 from server.connect.stream import EventStream, Heard
 
-MESSAGES_IN_FLIGHT_MAX = 8
-MESSAGE_BYTES_MAX = 256 * 1024
-"""Well below what a server takes; a message of 100 events has some 10 kB."""
+MESSAGES_IN_FLIGHT_MAX = 16
 ACKNOWLEDGEMENT_TIMEOUT_S = 30.0
 """A stream that acknowledges nothing for so long is given up and opened anew."""
 BACKOFF_S_MIN = 0.1
@@ -48,52 +46,6 @@ HOPELESS = frozenset(
 )
 
 _PLACE = re.compile(r"events\[(\d+)\]")
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An event that the server will never take: its place in the message, and why."""
-
-    place: int
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """A message that is done with: written, duplicate and refused events are all that it had."""
-
-    tag: Any
-    written_count: int
-    duplicate_count: int
-    refused: Sequence[Refused]
-
-
-@dataclass(slots=True)
-class _Message:
-    number: int
-    tag: Any
-    open_parts: int = 0
-    written_count: int = 0
-    duplicate_count: int = 0
-    refused: list[Refused] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Part:
-    """Events of one message that travel together; `places` are theirs in the message."""
-
-    message: _Message
-    places: list[int]
-    events: list[pb.Event]
-
-    @property
-    def order(self) -> tuple[int, int]:
-        return self.message.number, self.places[0]
-
-    def only(self, chosen: Sequence[int]) -> _Part:
-        """The part with these of its events, by their index in it."""
-        return _Part(self.message, [self.places[i] for i in chosen], [self.events[i] for i in chosen])
 
 
 class Delivery:
@@ -122,9 +74,9 @@ class Delivery:
         self._clock = clock
         self._heard: SimpleQueue[Heard] = SimpleQueue()
         self._stream: EventStream | None = None
-        self._messages: deque[_Message] = deque()
-        self._pending: deque[_Part] = deque()
-        self._sent: deque[tuple[int, _Part]] = deque()
+        self._messages: deque[Message] = deque()
+        self._pending: deque[Part] = deque()
+        self._sent: deque[tuple[int, Part]] = deque()
         self._message_count = 0
         self._heard_at_s = 0.0
         self._resume_at_s = 0.0
@@ -152,22 +104,10 @@ class Delivery:
 
     def send(self, events: Sequence[pb.Event], tag: Any) -> None:
         """Takes one message; `tag` comes back with its Delivered. A message without events is delivered in its turn."""
-        message = _Message(self._message_count, tag)
+        message = Message(self._message_count, tag)
         self._message_count += 1
         self._messages.append(message)
-        part, size_bytes = _Part(message, [], []), 0
-        for place, event in enumerate(events):
-            event_bytes = event.ByteSize()
-            if event_bytes > MESSAGE_BYTES_MAX:
-                message.refused.append(Refused(place, "too_large", f"the event has {event_bytes} bytes"))
-                continue
-            if part.events and size_bytes + event_bytes > MESSAGE_BYTES_MAX:
-                self._add(part)
-                part, size_bytes = _Part(message, [], []), 0
-            part.places.append(place)
-            part.events.append(event)
-            size_bytes += event_bytes
-        if part.events:
+        for part in parts_of(message, events):
             self._add(part)
         self._send_pending()
 
@@ -201,7 +141,7 @@ class Delivery:
             self._stream.close()
         self._channel.close()
 
-    def _add(self, part: _Part) -> None:
+    def _add(self, part: Part) -> None:
         part.message.open_parts += 1
         self._pending.append(part)
 
@@ -250,7 +190,7 @@ class Delivery:
             self._wait(f"{code.name}: {response.error.message}", 0.0)
             self._return([part])
 
-    def _take_out(self, part: _Part, error: pb.EventsError) -> None:
+    def _take_out(self, part: Part, error: pb.EventsError) -> None:
         """Refuses the events that the server names; halves the message where it names none."""
         named: dict[int, str] = {}
         for name in (*error.fields, error.message):
@@ -272,7 +212,7 @@ class Delivery:
             each.message.open_parts += 1
         self._return(rests)
 
-    def _return(self, parts: Sequence[_Part]) -> None:
+    def _return(self, parts: Sequence[Part]) -> None:
         self._pending = deque(sorted((*self._pending, *parts), key=lambda part: part.order))
 
     def _break(self, why: str, wait_s: float) -> None:

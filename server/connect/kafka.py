@@ -27,7 +27,12 @@ class KafkaSource:
     """
 
     def __init__(
-        self, brokers: str, topics: Sequence[str], group: str, settings: Mapping[str, str | int | float | bool]
+        self,
+        brokers: str,
+        topics: Sequence[str],
+        group: str,
+        settings: Mapping[str, str | int | float | bool],
+        on_revoked: Callable[[], None],
     ) -> None:
         try:
             import confluent_kafka
@@ -36,7 +41,7 @@ class KafkaSource:
                 "reading Kafka needs confluent-kafka, which is not installed: pip install 'twinrank[server,kafka]'"
             ) from error
         self._kafka: Any = confluent_kafka
-        self.on_revoked: Callable[[], None] = lambda: None
+        self._on_revoked = on_revoked
         self._lost: set[tuple[str, int]] = set()
         try:
             self._consumer: Any = confluent_kafka.Consumer(
@@ -120,7 +125,7 @@ class KafkaSource:
         self._lost.difference_update((one.topic, one.partition) for one in partitions)
 
     def _revoked(self, _: Any, partitions: list[Any]) -> None:
-        self.on_revoked()
+        self._on_revoked()
         self._lost.update((one.topic, one.partition) for one in partitions)
 
     def _partitions_lost(self, _: Any, partitions: list[Any]) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 from twinrank.v1 import events_pb2 as pb
 
-from server.connect.delivery import Delivered, Delivery
+from server.connect.delivery import Delivery
 from server.connect.errors import BadRow
 from server.connect.mapper import Mapper
+from server.connect.message import Delivered
 from server.connect.quarantine import Quarantine
 from server.connect.record import Batch, Record, Source
 

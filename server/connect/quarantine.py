@@ -8,7 +8,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from server.connect.errors import SourceUnusable, StrictStop
 from server.connect.record import Record
@@ -18,13 +18,14 @@ RAW_CHARACTERS_MAX = 8_192
 
 
 class Quarantine:
-    """An open quarantine file, appended to; `by_reason` counts. With `strict` the first row stops the connector."""
+    """A quarantine file, made with its first row and appended to; `by_reason` counts.
 
-    def __init__(self, file: Path, *, strict: bool = False) -> None:
-        try:
-            self._file = file.open("a", encoding="utf-8")
-        except OSError as error:
-            raise SourceUnusable(f"the quarantine {file} cannot be written: {error.strerror}") from error
+    With `strict` the first row stops the connector. Raises SourceUnusable when it cannot be written.
+    """
+
+    def __init__(self, path: Path, *, strict: bool = False) -> None:
+        self._path = path
+        self._file: IO[str] | None = None
         self._strict = strict
         self._unsynced = False
         self.by_reason: Counter[str] = Counter()
@@ -40,7 +41,7 @@ class Quarantine:
             "event_id": record.event_id,
             "row": _readable(record.raw),
         }
-        self._file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+        self._opened().write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
         self._unsynced = True
         if self._strict:
             self.sync()
@@ -48,7 +49,7 @@ class Quarantine:
 
     def sync(self) -> None:
         """Brings the file to the disk; before a position behind these rows is committed."""
-        if self._unsynced:
+        if self._file is not None and self._unsynced:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._unsynced = False
@@ -60,7 +61,16 @@ class Quarantine:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.sync()
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+
+    def _opened(self) -> IO[str]:
+        if self._file is None:
+            try:
+                self._file = self._path.open("a", encoding="utf-8", errors="backslashreplace")
+            except OSError as error:
+                raise SourceUnusable(f"the quarantine {self._path} cannot be written: {error.strerror}") from error
+        return self._file
 
 
 def _readable(raw: Any) -> Any:

@@ -14,12 +14,12 @@ EVENT_ID_BYTES_MAX = 128
 """What the contract promises for every id."""
 
 
-def event_id_of(*parts: object) -> str:
+def event_id_of(source: str, *place: object) -> str:
     """An id that follows from a row's place; a hash of it where it would be too long or not printable."""
-    text = "/".join(map(str, parts))
+    text = "/".join(map(str, (source, *place)))
     if text.isprintable() and len(text.encode("utf-8", "surrogatepass")) <= EVENT_ID_BYTES_MAX:
         return text
-    return f"{parts[0]}/{xxhash.xxh3_128_hexdigest(text.encode('utf-8', 'surrogatepass'))}"
+    return f"{source}/{xxhash.xxh3_128_hexdigest(text.encode('utf-8', 'surrogatepass'))}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def holds(root: Path, generation_id: str, purges: Sequence[Purge]) -> bool | Non
 
 def _positions(root: Path, generation_id: str, manifest: Manifest) -> LivePositions:
     if POSITIONS_FILE not in manifest.files:
-        return LivePositions()
+        return LivePositions(files_until_s=0)
     return LivePositions.model_validate_json(_verified(root, generation_id, manifest, POSITIONS_FILE).read_bytes())
 
 

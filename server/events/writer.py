@@ -110,6 +110,10 @@ class EventWriter:
         self._wake.set()
         return future
 
+    def counts(self) -> dict[str, int]:
+        """Events that were acknowledged, by what became of them."""
+        return {"written": self.written_count, "duplicate": self.duplicate_count}
+
     async def until_room(self) -> None:
         """Waits while as many events wait as should: for streams, which can be read later."""
         while not self._room.is_set():

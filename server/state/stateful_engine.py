@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from index.filters.attributes import AttributeKind
+from index.filters.kinds import AttributeKind
 from server.batching import Engine
 from server.domain import Answer, BatchTimings, Query
 from server.state.reader import StateReader
@@ -37,7 +37,7 @@ class StatefulEngine:
 
     @property
     def attributes(self) -> Mapping[str, AttributeKind] | None:
-        """The items' attributes that filters may name."""
+        """The items' attributes that filters may name; None where there are none to filter by."""
         return self._engine.attributes
 
     def answer(

@@ -70,6 +70,7 @@ def back_up(store_directory: Path, target: Path, *, patience_s: float = 3_600.0)
         contents = {"format": FORMAT_VERSION, "made_at_s": made_at_s, "files": files}
         _write_synced(partial / CONTENTS_NAME, json.dumps(contents, indent=1).encode())
         verify(partial)
+        _sync_folder(partial)
         if target.exists():
             target.rmdir()
         partial.rename(target)
@@ -131,6 +132,7 @@ def restore(source: Path, store_directory: Path) -> Backup:
         for path in source.iterdir():
             if path.name != CONTENTS_NAME:
                 _copy(path, partial / path.name, path.stat().st_size)
+        _sync_folder(partial)
         if directory.data.exists():
             directory.data.rmdir()
         partial.rename(directory.data)

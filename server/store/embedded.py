@@ -160,6 +160,10 @@ class EmbeddedStore:
             except (OSError, StoreError) as error:
                 self._back_off()
                 self._fail(str(error))
+            except Exception as error:  # the watch goes on whatever happens
+                _LOGGER.exception("the watch over the store failed")
+                self._back_off()
+                self._fail(f"{type(error).__name__}: {error}")
             self._stopping.wait(WATCH_INTERVAL_S)
 
     def _look(self) -> None:
@@ -200,7 +204,6 @@ class EmbeddedStore:
         """The store has ended unasked: another is started at once, unless they die young again and again."""
         was_up, self._process = self.state is StoreState.UP, None
         lived_s = time.monotonic() - process.started_s
-        self.restart_count += 1
         if was_up and lived_s >= STABLE_AFTER_S:
             self._young_deaths = 0
         self._back_off()
@@ -208,6 +211,7 @@ class EmbeddedStore:
             self._fail("the store's process has ended")
         else:
             self._fail(f"the store cannot start on {self.directory.data}: {process.complaint()}")
+        self.restart_count += 1  # last: who sees it sees the store down
 
     def _back_off(self) -> None:
         self._young_deaths += 1

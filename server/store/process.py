@@ -199,6 +199,8 @@ def _start(config: StoreConfig, directory: StoreDirectory, living: Lock) -> Stor
         directory.log_file.replace(directory.log_file.with_name("valkey.log.1"))
     log_from = _size(directory.log_file)
     directory.socket.unlink(missing_ok=True)
+    for leftover in directory.path.glob("temp-*"):  # of a rewrite whose store was killed
+        leftover.unlink()
     with directory.log_file.open("ab") as log:
         child = subprocess.Popen(  # noqa: S603 - the package's own binary
             [str(binary), str(directory.config_file)],
@@ -206,6 +208,7 @@ def _start(config: StoreConfig, directory: StoreDirectory, living: Lock) -> Stor
             stdout=log,
             stderr=log,
             cwd=directory.path,
+            env={name: value for name, value in os.environ.items() if not name.startswith("TWINRANK_")},  # no tokens
             start_new_session=True,
             pass_fds=(living.descriptor,),
         )

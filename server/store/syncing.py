@@ -1,4 +1,4 @@
-"""Durability `every_second`: brings the append-only file to disk once a second, from outside the store.
+"""Durability `every_second`: brings the append-only file to disk again and again, from outside the store.
 
 The kernel has every acknowledged write already (see `fsync_policy`), so a crash of any process loses nothing; this is
 for power failures. A sync of a file takes along what another process has written to it.
@@ -14,7 +14,9 @@ import structlog
 
 from server.store.layout import StoreDirectory
 
-SYNC_INTERVAL_S = 1.0
+SYNC_INTERVAL_S = 0.5
+"""Often, so that each has little to write: the store's own writes may wait for it. This and the sync's own time are
+what a power failure can take."""
 
 _LOGGER = structlog.stdlib.get_logger("twinrank.store")
 

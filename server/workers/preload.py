@@ -27,10 +27,14 @@ LIBRARIES = (
     "grpc_health.v1.health_pb2",
     "grpc_reflection.v1alpha.reflection_pb2",
     "twinrank.v1.admin_pb2",
+    "twinrank.v1.catalog_pb2",
+    "valkey.asyncio",
 )
 """What costs most to import; where one is not installed, whoever needs it will say so."""
 OURS = (
     "server.admin_token",
+    "server.catalogue.desk",
+    "server.catalogue.follower",
     "server.connections",
     "server.decoding",
     "server.encoding",
@@ -44,6 +48,7 @@ OURS = (
     "server.service",
     "server.state.stateful_engine",
     "server.store.connection",
+    "server.store.keeper",
     "server.streaming",
     "server.workers.examiner",
     "server.workers.worker",

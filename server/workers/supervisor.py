@@ -31,6 +31,8 @@ from server.workers.reserved_port import ReservedPort
 if TYPE_CHECKING:
     from grpc import aio
 
+    from server.catalogue.desk import CatalogueDesk
+
 _LOGGER = structlog.stdlib.get_logger("twinrank.supervisor")
 
 
@@ -90,6 +92,7 @@ class _Supervisor:
 
     def __init__(self, config: ServerConfig, loading: Loading, count: int, port: int) -> None:
         self._config = config
+        self._desk: CatalogueDesk | None = None
         self._port = port
         workers_config = config.model_copy(
             update={
@@ -134,6 +137,8 @@ class _Supervisor:
             await pool.until_ended()
             if admin is not None:
                 await admin.stop(1.0)
+            if self._desk is not None:
+                await self._desk.stop()
             await asyncio.to_thread(self._keeper.stop)  # the workers' last events are in it
             if listener is not None:
                 await asyncio.to_thread(listener.stop)
@@ -175,6 +180,7 @@ class _Supervisor:
     async def _start_admin(self) -> tuple[aio.Server, int]:
         # Here and not above: these import grpc, which takes its time, while the forkserver is at its imports already.
         from server.admin_service import ADMIN_DEADLINE_S, ServerFacts, start_admin
+        from server.catalogue.desk import CatalogueDesk
         from server.front_grpcio import CallAdapter
 
         pool, metrics = self._pool, self._metrics
@@ -186,7 +192,11 @@ class _Supervisor:
             refresh=pool.refresh,
         )
         adapter = CallAdapter(metrics, RequestLog(self._config.logs), ADMIN_DEADLINE_S)
-        return await start_admin(self._config, pool, facts, adapter, self._keeper.address)
+        store = self._keeper.address
+        if store is not None:
+            self._desk = CatalogueDesk(self._config, store)
+            self._desk.start()
+        return await start_admin(self._config, pool, facts, adapter, store, self._desk)
 
     async def _announce(self, admin_port: int, metrics_port: int) -> None:
         await self._pool.until_listening()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from index.build import BuildReport, build_searcher
-from index.commands.rebuild import _Unpublished, attribute_table
+from index.commands.rebuild import Unpublished, attribute_table
 from index.config import IndexConfig, IndexKind
 from index.exact import ExactSearcher
 from index.faiss_searcher import FaissSearcher
@@ -106,7 +106,7 @@ def publish(workload: Workload) -> Hardness:
         attribute_table(items, names).save(writer.path(ATTRIBUTES_FILE), writer.path(VOCABULARIES_FILE))
         save_searcher(searcher, writer.path(index_file_name(searcher)))
         golden = writer.path(GOLDEN_FILE)
-        serving = open_serving_model(_Unpublished(golden.parent))
+        serving = open_serving_model(Unpublished(golden.parent))
         golden.write_bytes(write_golden(serving, user_ids[:12], item_ids[:12], float(AS_OF_S)))
         generation_id = writer.publish(_metadata(workload, model, snapshot, report, searcher.probe_count, recall))
     set_current(workload.root, generation_id)

@@ -133,7 +133,10 @@ def test_the_service_config_says_what_the_retry_says() -> None:
     config = json.loads(Retry(attempts_max=4, backoff_ms=5, backoff_ms_max=80, wait_for_ready=True).service_config())
     assert config["methodConfig"] == [
         {
-            "name": [{"service": pb.DESCRIPTOR.services_by_name["RecommendationService"].full_name}],
+            "name": [
+                {"service": pb.DESCRIPTOR.services_by_name["RecommendationService"].full_name},
+                {"service": events.full_name, "method": events.methods_by_name["WriteEvents"].name},
+            ],
             "waitForReady": True,
             "retryPolicy": {
                 "maxAttempts": 4,

@@ -82,6 +82,8 @@ async def test_a_repetition_is_counted_as_duplicates(running: Running) -> None:
     request = pb.WriteEventsRequest(events=[event(event_id="a"), event(event_id="b")])
     first, again = await running.events.WriteEvents(request), await running.events.WriteEvents(request)
     assert (first.written_count, again.written_count, again.duplicate_count) == (2, 0, 2)
+    sample = running.server.metrics.registry.get_sample_value
+    assert [sample("twinrank_events_total", {"result": result}) for result in ("written", "duplicate")] == [2, 2]
     assert again.position_token == first.position_token
 
 

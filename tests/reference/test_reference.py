@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from towers.models.ranker import Ranker, RankerShape
 from towers.models.user_tower import UserShape, UserTower
 from towers.ranking import pair_input_names
 from towers.recommender import Recommender, Shoppers, UserEmbedder, ranker_item_part, top
+from towers.retrieval import Allowed, Confined
 from towers.settings import CandidateSettings, FeatureSettings, TowerSettings
 
 DIMENSION, LENGTH, PAGE_SIZE = 8, 5, 4
@@ -91,6 +94,48 @@ def test_both_give_the_same_lists(
     np.testing.assert_allclose(reference.score(theirs, expected), scores, atol=1e-5)
     rows, _, _ = top(candidates, scores, PAGE_SIZE)
     np.testing.assert_array_equal(best(expected, scores, PAGE_SIZE).rows, rows)
+
+
+@given(
+    case=asked(),
+    excluded=PAIRS,
+    seed_rows=SEEDS,
+    masks=st.lists(st.lists(st.booleans(), min_size=ITEM_COUNT, max_size=ITEM_COUNT).map(np.array), max_size=2),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_filter_is_as_if_everything_else_were_excluded(
+    both: tuple[Recommender, Reference],
+    case: Asked,
+    excluded: list[tuple[int, int]],
+    seed_rows: list[int] | None,
+    masks: list[np.ndarray],
+) -> None:
+    product, reference = both
+    histories, count = case.batch(), len(case.user_rows)
+    codes = np.ones(count, np.int32), np.ones((count, 1), np.int32), np.ones((count, 1), np.int32)
+    own = [pair for pair in excluded if pair[0] < count]
+    of_request = np.arange(count) % (len(masks) + 1) - 1
+    hidden = [(place, row) for place, at in enumerate(of_request) if at >= 0 for row in np.flatnonzero(~masks[at])]
+    seeds = None if seed_rows is None else np.tile(np.array(seed_rows, np.int32), (count, 1))
+    items = product.items
+    confined = [
+        Confined(mask, SortingRetriever(replace(items, retrievable=items.retrievable & mask))) for mask in masks
+    ]
+    allowed = Allowed(tuple(confined), of_request, np.full(count, SETTINGS.two_tower))
+
+    ours = product.embed(Shoppers.of(histories, *codes))
+    candidates = product.retrieve(ours, SETTINGS, _exclusions(own, count), seeds, allowed)
+    theirs = reference.embed(histories, *codes)
+    expected = reference.retrieve(theirs, SETTINGS, _exclusions(own + hidden, count), seeds)
+    np.testing.assert_array_equal(expected.rows, candidates.rows)
+    np.testing.assert_array_equal(expected.sources[candidates.rows >= 0], candidates.sources[candidates.rows >= 0])
+    scores = product.score(ours, candidates, product.pair_inputs(ours, candidates))
+    np.testing.assert_allclose(reference.score(theirs, expected), scores, atol=1e-5)
+
+
+def _exclusions(pairs: list[tuple[int, int]], count: int) -> Exclusions:
+    request, row = np.array(pairs, np.int64).reshape(-1, 2).T
+    return Exclusions.of(request, row, count)
 
 
 @given(case=asked(requests_min=0), kind_count_max=st.integers(1, 5))

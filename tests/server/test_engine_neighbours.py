@@ -13,7 +13,7 @@ from tests.server.real_engine import event, listed, one, recommend
 
 def brute_force(serving: ServingModel, item_id: str) -> list[tuple[str, float]]:
     """Every other item with its cosine, nearest first."""
-    vectors = serving.snapshot.items.vectors.astype(np.float64)
+    vectors = serving.snapshot.items.vectors[: serving.snapshot.item_count].astype(np.float64)
     item_ids = serving.item_ids.ids(np.arange(len(vectors)))
     cosines = vectors @ vectors[item_ids.index(item_id)]
     others = [(other, float(cosine)) for other, cosine in zip(item_ids, cosines, strict=True) if other != item_id]

@@ -228,7 +228,7 @@ def test_an_array_that_the_rest_contradicts_is_named_with_its_file(
 
 def test_an_array_that_is_missing_is_named_with_its_file(files: dict[str, bytes], load_with: Any) -> None:
     for file in ("items.safetensors", "users.safetensors"):
-        for array in load(files[file]):
+        for array in load(files[file]).keys() - {"spare_row_count"}:  # older generations have no spare rows
             arrays = {name: values for name, values in load(files[file]).items() if name != array}
             with pytest.raises(GenerationUnfit, match=f"{file}: array {array} is missing"):
                 load_with({file: save(arrays)})

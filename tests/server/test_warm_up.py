@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from index.filters import Equals
 from index.generation import open_generation
 from server.engine import Engine
 from server.model import load_engine
@@ -40,6 +41,12 @@ def ask_everything(engine: Engine) -> None:
     engine.answer([recommend("", placement, request_time_s=NOW_S) for placement in PLACEMENTS])
     everything = [recommend("u01", "everything", exclude_item_ids=("packs-1",), page_size=100)]
     engine.answer(everything)
+    shoes = Equals("category", "shoes")
+    for placement in PLACEMENTS:
+        filtered = [
+            recommend(user_id, placement, filter=shoes, context_item_ids=("tents-1",)) for user_id in ("u01", "")
+        ]
+        engine.answer([*filtered, everything[0]])
 
 
 def report(root: Path, generation_id: str) -> Iterator[tuple[str, Compiled]]:

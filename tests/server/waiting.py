@@ -9,9 +9,9 @@ from collections.abc import Callable
 PATIENCE_S = 20.0
 
 
-async def until(condition: Callable[[], object]) -> None:
+async def until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
     """Lets the loop run until the condition holds; fails the test when it never does."""
-    give_up_at_s = time.monotonic() + PATIENCE_S
+    give_up_at_s = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < give_up_at_s, "the condition never came true"
         await asyncio.sleep(0.001)

@@ -103,6 +103,25 @@ def test_arrays_there_and_back() -> None:
     assert again.histories.target_types == (PURCHASE,)
 
 
+def test_spare_rows_stand_behind_the_items_and_belong_to_none_of_them() -> None:
+    snapshot = taken()
+    arrays = snapshot.item_arrays(spare_row_count=3)
+    again = Snapshot.from_arrays(arrays, snapshot.user_arrays(), (PURCHASE,), ("brand", "colour"), (40, 2))
+    assert (again.item_count, len(again.items.vectors), again.retrievable_count) == (5, 8, snapshot.retrievable_count)
+    assert not again.items.retrievable[5:].any()
+    assert not again.items.vectors[5:].any()
+    np.testing.assert_array_equal(again.items.vectors[:5], snapshot.items.vectors)
+    assert again.items.affinity_counts.tolist() == [40, 6]  # a new item may have any value that the model knows
+    users = {**snapshot.user_arrays(), "item_row": np.array([0, 5, 1], np.int32)}
+    with pytest.raises(SnapshotInvalid, match="array item_row"):  # of a spare row nobody has a history
+        Snapshot.from_arrays(arrays, users, (PURCHASE,), ("brand", "colour"))
+    for wrong in (-1, 9):
+        with pytest.raises(SnapshotInvalid, match="array spare_row_count"):
+            Snapshot.from_arrays(
+                {**arrays, "spare_row_count": np.array([wrong])}, users, (PURCHASE,), ("brand", "colour")
+            )
+
+
 def test_a_shop_without_users_events_or_affinities_has_a_snapshot_too() -> None:
     data = learning_data()
     empty = np.zeros(0, np.int32)

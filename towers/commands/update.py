@@ -25,7 +25,9 @@ from rich.console import Console
 from towers.schema import DataError, ShopConfig, load_dataset, read_shop_config
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
     from index.generation import Generation
     from index.generation.positions import LivePositions
@@ -136,6 +138,7 @@ class Update:
         return outcome
 
     def _from(self, generation: Generation, positions: LivePositions, store: StoreLog) -> str:
+        from index.generation.positions import LivePositions
         from towers.commands.train import exact_search
         from towers.model import MODEL_FILE, RANKER_FILE, TOWERS_FILE, model_from_files
         from towers.updating.contest import hold_contest
@@ -156,9 +159,16 @@ class Update:
         if verdict.outcome == "refused":
             return "refused"
         purges_until_ms = max(cut_ms - PURGE_MS_MAX, positions.purges_until_ms)
-        moved = positions.model_copy(update={"log_until_ms": cut_ms, "purges_until_ms": purges_until_ms})
+        moved = LivePositions(
+            files_until_s=positions.files_until_s,
+            log_until_ms=cut_ms,
+            # All that the live catalogue still says is said to this generation again: compaction forgets what it built
+            # in, and that stands in the catalogue that this one was made from.
+            catalogue_position="0-0",
+            purges_until_ms=purges_until_ms,
+        )
         with self._stage("publish"):
-            self._publish(generation.id, joined.dataset, verdict, moved, as_of_s)
+            self._publish(generation, joined.dataset, verdict, moved, as_of_s)
         return verdict.outcome
 
     def _read(self, store: StoreLog, positions: LivePositions) -> tuple[int, dict[str, float], pl.DataFrame]:
@@ -216,21 +226,26 @@ class Update:
             self.say(f"files: left out: {told}")
 
     def _publish(
-        self, current: str, dataset: Dataset, verdict: Verdict, positions: LivePositions, as_of_s: int
+        self, current: Generation, dataset: Dataset, verdict: Verdict, positions: LivePositions, as_of_s: int
     ) -> None:
+        import numpy as np
+
         from index.commands.rebuild import publish
-        from index.generation import current_id, set_current
+        from index.generation import PointerMoved, set_current
 
         until_s = max(as_of_s, dataset.meta.last_time_s + 1)
-        published = publish(self.shop, dataset, verdict.model, self.key, self.say, positions, until_s)
+        stay = np.zeros(dataset.item_count, np.bool_)
+        retrievable = _retrievable(current)
+        stay[: len(retrievable)] = retrievable  # the generation's items stand first
+        published = publish(self.shop, dataset, verdict.model, self.key, self.say, positions, until_s, stay)
         self.on_stage("activate")
         root = self.shop.generations_dir
-        if (now := current_id(root)) != current:
+        try:
+            set_current(root, published.generation_id, instead_of=current.id)
+        except PointerMoved as error:
             raise UpdateError(
-                f"{now} became current while {published.generation_id} was made from {current}: it is published, not "
-                "activated; the next update begins from the new one"
-            )
-        set_current(root, published.generation_id)
+                f"{published.generation_id} is published, not activated: {error}; the next update begins anew"
+            ) from error
         self.say(f"generation {published.generation_id} (current) in {root}")
 
     @contextmanager
@@ -248,6 +263,23 @@ def _positions(generation: Generation) -> LivePositions:
     if POSITIONS_FILE not in generation.names:
         return LivePositions(files_until_s=_as_of_s(generation))
     return LivePositions.model_validate_json(generation.bytes(POSITIONS_FILE))
+
+
+def _retrievable(generation: Generation) -> NDArray[np.bool_]:
+    """(items,) what may be recommended, in the order of the generation's catalogue; spare rows are left out.
+
+    Also an item that hardly anybody bought, when it came in live and was compacted since: it stays.
+    """
+    import polars as pl
+    from safetensors import safe_open
+
+    from server.fitness import CATALOGUE_FILE
+    from towers.snapshot import ITEMS_FILE
+
+    count = pl.scan_parquet(generation.path(CATALOGUE_FILE), glob=False).select(pl.len()).collect().item()
+    with safe_open(generation.path(ITEMS_FILE), "np") as file:
+        found: NDArray[np.bool_] = file.get_tensor("retrievable")[:count]
+    return found
 
 
 def _as_of_s(generation: Generation) -> int:

@@ -17,15 +17,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from towers.evaluation import Interactions, target_interactions
+from towers.evaluation import Interactions
 from towers.evaluation.metrics import FloatArray as MetricArray
 from towers.features.histories import BoolArray
-from towers.learning_data import LearningData, encode
 from towers.model import TrainedModel
 from towers.schema import Dataset
 from towers.training.cuts import RetrieverFactory
-from towers.updating.judging import Contender, answer, contender_at, lead, ndcg
-from towers.updating.learning import Learned, learn_on
+from towers.updating.judging import answer, lead, ndcg
+from towers.updating.learning import Learned, Source, learn_on
 from towers.updating.questions import Questions, user_days
 from towers.updating.recipe import Recipe
 
@@ -67,28 +66,28 @@ def hold_contest(
         recipe: limits of learning and judging.
         say: prints a line.
     """
-    targets = target_interactions(dataset)
+    source = Source.of(dataset, model)
+    targets = source.targets
     end_s = max(dataset.meta.last_time_s + 1, as_of_s)
     slice_ = _newest_slice(model, targets, min(model.ranker_until_s, as_of_s), end_s, recipe)
     if slice_ is None:
         return Verdict("new data", model, {"questions": 0}, "nothing new was bought: nothing to judge by")
     questions, learnable, begin_s = slice_
-    data = encode(dataset, model.encoders, model.settings, model.towers_until_s)
-    current = contender_at(data, model, retrievers, min(as_of_s, begin_s))
-    fresh = contender_at(data, model, retrievers, begin_s)
-    scores = {"current": _judge(data, current, questions), "new data": _judge(data, fresh, questions)}
+    scores = {
+        "current": _judge(source, model, retrievers, min(as_of_s, begin_s), questions),
+        "new data": _judge(source, model, retrievers, begin_s, questions),
+    }
     models: dict[str, TrainedModel] = {"current": model, "new data": model}
     figures: dict[str, Any] = {"questions": len(questions), "slice_begin_s": begin_s}
     if learnable:
-        learned = learn_on(model, dataset, model.ranker_until_s, begin_s, retrievers, recipe)
+        learned = learn_on(model, source, model.ranker_until_s, begin_s, retrievers, recipe)
         say(_told(learned))
-        changed = encode(dataset, learned.model.encoders, learned.model.settings, learned.model.towers_until_s)
-        scores["learned"] = _judge(changed, contender_at(changed, learned.model, retrievers, begin_s), questions)
+        scores["learned"] = _judge(source, learned.model, retrievers, begin_s, questions)
         models["learned"] = learned.model
         figures |= {"tower_steps": learned.tower_steps, "ranker_steps": learned.ranker_steps}
     else:
         say(f"weights stay: fewer than {recipe.questions_min} questions since they learned")
-    return _decide(scores, models, figures, recipe)
+    return decide(scores, models, figures, recipe)
 
 
 def _newest_slice(
@@ -113,20 +112,24 @@ def _candidates(model: TrainedModel, targets: Interactions, end_s: int) -> BoolA
     return np.asarray(np.bincount(pairs.indices, minlength=targets.item_count) >= users_min)
 
 
-def _judge(data: LearningData, asked: Contender, questions: Questions) -> MetricArray:
-    return ndcg(answer(data, asked, questions), questions)
+def _judge(
+    source: Source, model: TrainedModel, retrievers: RetrieverFactory, as_of_s: int, questions: Questions
+) -> MetricArray:
+    asked = source.contender(model, retrievers, as_of_s)
+    return ndcg(answer(source.as_read_by(model), asked, questions), questions)
 
 
-def _decide(
+def decide(
     scores: dict[str, MetricArray], models: dict[str, TrainedModel], figures: dict[str, Any], recipe: Recipe
 ) -> Verdict:
+    """The verdict over paired scores (Q,) of `current`, `new data` and, where weights learned, `learned`."""
     means = {name: float(values.mean()) for name, values in scores.items()}
     figures = figures | {"ndcg@20": {name: round(mean, 5) for name, mean in means.items()}}
     for name in ("new data", "learned"):
         if name in scores:
             ahead = lead(scores[name], scores["current"])
             figures[f"{name} - current"] = [round(value, 5) for value in (ahead.mean, ahead.low, ahead.high)]
-    best = "learned" if "learned" in means and means["learned"] >= means["new data"] else "new data"
+    best = "learned" if "learned" in means and means["learned"] > means["new data"] else "new data"
     told = ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
     judged = f"NDCG@20 over {figures['questions']} questions: {told}"
     if means[best] < means["current"] - recipe.margin:

@@ -5,7 +5,7 @@ It is the recommender that serves: the item table is that of a generation, the h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,13 +14,15 @@ from towers.candidates import Exclusions, ItemTable
 from towers.evaluation import Bootstrap, Interval, per_user_metrics
 from towers.evaluation.metrics import FloatArray as MetricArray
 from towers.features.histories import FloatArray, Int32Array, Int64Array
-from towers.item_table import item_table
+from towers.features.vocabularies import user_buckets
 from towers.learning_data import LearningData
 from towers.model import TrainedModel
 from towers.models.item_tower import ItemTensors
 from towers.recommender import Recommender, Shoppers, UserEmbedder, ranker_item_part, top
+from towers.schema import Dataset
 from towers.training.cuts import USERS_PER_BATCH, RetrieverFactory
 from towers.training.tower_task import embed_items
+from towers.updating.item_log import ItemLog
 from towers.updating.questions import Questions
 
 LIST_LENGTH = 20
@@ -41,9 +43,16 @@ def item_vectors(data: LearningData, model: TrainedModel) -> FloatArray:
     return vectors
 
 
-def table_at(data: LearningData, model: TrainedModel, vectors: FloatArray, as_of_s: int) -> ItemTable:
-    """The item table of a generation built at that moment."""
-    return item_table(data, vectors, model.settings, as_of_s)
+class Tables:
+    """The item tables of generations built from one model at any moment."""
+
+    def __init__(self, data: LearningData, model: TrainedModel, log: ItemLog) -> None:
+        self._data, self._model, self._log = data, model, log
+        self.vectors = item_vectors(data, model)
+
+    def at(self, as_of_s: int) -> ItemTable:
+        """What such a generation knows of the catalogue."""
+        return self._log.table(self._data, self.vectors, self._model.settings, as_of_s)
 
 
 def contender(model: TrainedModel, table: ItemTable, retrievers: RetrieverFactory) -> Contender:
@@ -53,9 +62,12 @@ def contender(model: TrainedModel, table: ItemTable, retrievers: RetrieverFactor
     return Contender(model, table, Recommender(embedder, model.ranker, table, part, retrievers(table)))
 
 
-def contender_at(data: LearningData, model: TrainedModel, retrievers: RetrieverFactory, as_of_s: int) -> Contender:
-    """The model as a generation built at `as_of_s` would serve it."""
-    return contender(model, table_at(data, model, item_vectors(data, model), as_of_s), retrievers)
+def active_until(data: LearningData, dataset: Dataset, model: TrainedModel) -> LearningData:
+    """The encoded dataset as this model reads it: users that its towers never saw have no bucket."""
+    active = np.zeros(dataset.user_count, np.bool_)
+    active[dataset.events.user_row[dataset.events.time_s < model.towers_until_s]] = True
+    bucket = user_buckets(dataset.users["user_id"].to_list(), model.settings.features.user_id_buckets)
+    return replace(data, users=replace(data.users, bucket=np.where(active, bucket, 0).astype(np.int32)))
 
 
 def answer(

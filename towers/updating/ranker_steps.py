@@ -18,7 +18,8 @@ from towers.schema import LogTooShortError
 from towers.training.cuts import DAY_S, CutExamples, RetrieverFactory, build_cut
 from towers.training.ranker_task import RankerTask, calibrate
 from towers.updating.examples import build_examples
-from towers.updating.judging import contender, item_vectors, table_at
+from towers.updating.item_log import ItemLog
+from towers.updating.judging import Tables, contender
 from towers.updating.questions import Questions, user_days
 from towers.updating.recipe import Recipe
 
@@ -39,6 +40,7 @@ def tune_ranker(
     targets: Interactions,
     days: Sequence[tuple[int, int]],
     end_s: int,
+    log: ItemLog,
     retrievers: RetrieverFactory,
     recipe: Recipe,
     deadline_s: float,
@@ -50,6 +52,7 @@ def tune_ranker(
         data, targets: the events; those from `end_s` on are not read.
         days: what `example_days` chose.
         end_s: where learning ends, epoch seconds.
+        log: the target events, sorted.
         retrievers: search for the candidates.
         recipe: how many passes, how fast.
         deadline_s: of `time.monotonic`; no day's examples and no step begin after it.
@@ -60,12 +63,12 @@ def tune_ranker(
     ranker = copy.deepcopy(model.ranker)
     if recipe.ranker_passes == 0:
         return ranker.eval(), 0
-    vectors = item_vectors(data, model)
+    tables = Tables(data, model, log)
     examples: list[CutExamples] = []
     for begin_s, until_s in days:
         if time.monotonic() > deadline_s:
             break
-        table = table_at(data, model, vectors, begin_s)
+        table = tables.at(begin_s)
         asked = user_days(targets, begin_s, until_s, table.retrievable)
         if len(asked):
             asked = _some(asked, recipe.questions_a_day_max, np.random.default_rng((recipe.seed, begin_s)))
@@ -78,7 +81,7 @@ def tune_ranker(
         ranker.get_buffer(name).copy_(value)
     calibrate(ranker, examples[0], CPU)  # a day's share of hits is not a month's: no step is lost on it
     steps = _fit(ranker, task, model.settings.ranker.weight_decay, recipe, deadline_s)
-    _calibrate_to_horizon(model, ranker, data, end_s, retrievers, inputs["calibration"])
+    _calibrate_to_horizon(model, ranker, data, tables, end_s, retrievers, inputs["calibration"])
     return ranker.eval(), steps
 
 
@@ -107,18 +110,16 @@ def _calibrate_to_horizon(
     model: TrainedModel,
     ranker: Ranker,
     data: LearningData,
+    tables: Tables,
     end_s: int,
     retrievers: RetrieverFactory,
     before: torch.Tensor,
 ) -> None:
     """Makes the scores probabilities within the horizon again; a log too short for that keeps the calibration."""
     cut_s = end_s - model.settings.ranker.horizon_days * DAY_S
-    vectors = item_vectors(data, model)
-    embedder = UserEmbedder(model.user_tower, vectors, model.settings.features.sequence_events_max)
+    embedder = UserEmbedder(model.user_tower, tables.vectors, model.settings.features.sequence_events_max)
     try:
-        cut = build_cut(
-            data, model.settings, embedder, ranker, table_at(data, model, vectors, cut_s), retrievers, cut_s
-        )
+        cut = build_cut(data, model.settings, embedder, ranker, tables.at(cut_s), retrievers, cut_s)
     except LogTooShortError:
         ranker.calibration.copy_(before)
         return

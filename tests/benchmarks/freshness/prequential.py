@@ -28,16 +28,16 @@ import numpy.typing as npt
 import torch
 
 from towers.commands.train import exact_search
-from towers.evaluation import Bootstrap, Interactions, target_interactions
+from towers.evaluation import Bootstrap
 from towers.evaluation.baselines import decayed_frequency
 from towers.evaluation.train_log import TrainLog
 from towers.features.histories import Histories
-from towers.learning_data import LearningData, encode
+from towers.learning_data import LearningData
 from towers.model import TrainedModel, read_model
 from towers.schema import Dataset, load_dataset
 from towers.training.cuts import DAY_S
-from towers.updating.judging import LIST_LENGTH, Contender, answer, contender_at, lead, ndcg
-from towers.updating.learning import learn_on
+from towers.updating.judging import LIST_LENGTH, Contender, answer, lead, ndcg
+from towers.updating.learning import Source, learn_on
 from towers.updating.questions import Questions, user_days
 from towers.updating.recipe import Recipe
 
@@ -55,8 +55,7 @@ class Replay:
         new_user: (users,) no purchase before the month. stranger: (users,) whose past is hidden in that slice.
     """
 
-    dataset: Dataset
-    targets: Interactions
+    source: Source
     model: TrainedModel
     begin_s: int
     end_s: int
@@ -68,14 +67,14 @@ class Replay:
     @classmethod
     def of(cls, dataset: Dataset, model: TrainedModel, begin_s: int, end_s: int) -> Replay:
         """The month [begin_s, end_s)."""
-        targets = target_interactions(dataset)
+        source = Source.of(dataset, model)
+        targets = source.targets
         before = targets.where(targets.time_s < begin_s).distinct_pairs()
         users_min = max(model.settings.training.item_users_min, 1)
         candidates = np.asarray(np.bincount(before.indices, minlength=targets.item_count) >= users_min)
         new_user = np.diff(before.indptr) == 0
         return cls(
-            dataset,
-            targets,
+            source,
             model,
             begin_s,
             end_s,
@@ -89,19 +88,15 @@ class Replay:
         """[begin, end) of each day."""
         return [(begin, min(begin + DAY_S, self.end_s)) for begin in range(self.begin_s, self.end_s, DAY_S)]
 
-    def encoded(self, model: TrainedModel) -> LearningData:
-        """The whole log as this model reads it."""
-        return encode(self.dataset, model.encoders, model.settings, model.towers_until_s)
-
     def of_strangers(self, data: LearningData) -> LearningData:
         """The same, where strangers have neither a past before the month nor attributes."""
-        events, log = self.dataset.events, data.histories
+        events, log = self.source.dataset.events, data.histories
         kept = ~self.stranger[events.user_row] | (events.time_s >= self.begin_s)
         columns = (events.user_row[kept], events.item_row[kept], events.event_type[kept], events.time_s[kept])
         users = data.users
         return replace(
             data,
-            histories=Histories.from_events(*columns, self.dataset.user_count, log.target_types),
+            histories=Histories.from_events(*columns, self.source.dataset.user_count, log.target_types),
             context=data.context[kept],
             users=replace(
                 users,
@@ -139,8 +134,8 @@ class Answers:
 
 def ask_frozen_and_fresh(replay: Replay, days: list[tuple[int, int]]) -> dict[str, dict[str, Scores]]:
     """Both modes of the model as it is."""
-    data = replay.encoded(replay.model)
-    asked = contender_at(data, replay.model, exact_search, replay.begin_s)
+    data = replay.source.as_read_by(replay.model)
+    asked = replay.source.contender(replay.model, exact_search, replay.begin_s)
     frozen, fresh = Answers(), Answers()
     for span in days:
         frozen.ask(replay, data, asked, span, replay.begin_s)
@@ -158,16 +153,16 @@ def ask_updated(
     """
     started = time.monotonic()
     model, updated, tables = replay.model, Answers(), Answers()
-    old = replay.encoded(replay.model)
+    old = replay.source.as_read_by(replay.model)
     done = 0
     for place, (begin_s, end_s) in enumerate(days):
         if place:
-            learned = learn_on(model, replay.dataset, days[place - 1][0], begin_s, exact_search, recipe)
+            learned = learn_on(model, replay.source, days[place - 1][0], begin_s, exact_search, recipe)
             model = learned.model
             say(f"day {place}: {learned.tower_steps} + {learned.ranker_steps} steps in {learned.seconds:.1f} s")
-        data = replay.encoded(model)
-        updated.ask(replay, data, contender_at(data, model, exact_search, begin_s), (begin_s, end_s), None)
-        tables.ask(replay, old, contender_at(old, replay.model, exact_search, begin_s), (begin_s, end_s), None)
+        learned_of, frozen_of = (replay.source.contender(each, exact_search, begin_s) for each in (model, replay.model))
+        updated.ask(replay, replay.source.as_read_by(model), learned_of, (begin_s, end_s), None)
+        tables.ask(replay, old, frozen_of, (begin_s, end_s), None)
         done += 1
         if time.monotonic() - started > seconds_max:
             break
@@ -176,7 +171,7 @@ def ask_updated(
 
 def ask_decayed_frequency(replay: Replay, days: list[tuple[int, int]]) -> dict[str, Scores]:
     """The baseline, frozen at the month's begin, and knowing everything up to each day's begin."""
-    targets, begin_s = replay.targets, replay.begin_s
+    targets, begin_s = replay.source.targets, replay.begin_s
     before = targets.where(targets.time_s < begin_s).distinct_pairs()
     users_of_item = np.bincount(before.indices, minlength=targets.item_count)
     rows = np.flatnonzero(users_of_item >= max(replay.model.settings.training.item_users_min, 1)).astype(np.int32)
@@ -187,6 +182,8 @@ def ask_decayed_frequency(replay: Replay, days: list[tuple[int, int]]) -> dict[s
     parts: dict[str, list[Scores]] = {"frozen": [], "daily": []}
     for day_s, end_s in days:
         asked = replay.questions.between(day_s, end_s)
+        if len(asked) == 0:  # nobody shops at Christmas
+            continue
         for name, until_s in (("frozen", begin_s), ("daily", day_s)):
             past = known.where(known.time_s < until_s)
             age_days = (until_s - past.time_s) / DAY_S

@@ -9,9 +9,10 @@ import grpc
 import pytest
 from twinrank.v1 import events_pb2 as pb
 
-from server.connect import delivery as delivery_module
-from server.connect.delivery import Delivered, Delivery
+from server.connect import message as message_module
+from server.connect.delivery import Delivery
 from server.connect.errors import DeliveryRefused
+from server.connect.message import Delivered
 from tests.server.connect.event_server import EventServer, full, invalid
 from tests.server.waiting import until_in_thread
 
@@ -140,7 +141,7 @@ def test_no_more_than_the_limit_is_in_flight(events: EventServer) -> None:
 def test_large_messages_are_parted_and_an_event_too_large_is_refused(
     events: EventServer, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery_module, "MESSAGE_BYTES_MAX", 200)
+    monkeypatch.setattr(message_module, "MESSAGE_BYTES_MAX", 200)
     large = some(0, 20)
     large[5].query = "x" * 300
     delivery.send(large, "tag")

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from twinrank.v1 import events_pb2 as pb
 
 from server.connect import files as files_module
 from server.connect.errors import OffsetsInvalid, SourceUnusable
@@ -265,3 +266,24 @@ def test_a_shopper_with_many_events_is_committed_before_ids_are_forgotten(
     assert run("file", events.target, file)[0] == 0
     assert len(events.ids) == 1_000
     assert max(ahead) <= 200, (ahead, time.monotonic() - began_s)
+
+
+def test_a_terminal_sees_the_delivery_go_on(
+    events: EventServer, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("server.connect.progress.REFRESH_S", 0.01)
+    status, output = run("file", events.target, write_jsonl(tmp_path / "views.jsonl", rows(2_000)))
+    assert status == 0
+    assert "messages in flight" in output
+
+
+def test_a_server_without_a_store_ends_the_delivery(events: EventServer, run: Any, tmp_path: Path) -> None:
+    events.refuse = lambda _: pb.EventsError(code=9, message="this server has no store", reason="STORE_OFF")
+    status, output = run("file", events.target, write_jsonl(tmp_path / "views.jsonl", SOME))
+    assert status == 1
+    assert "FAILED_PRECONDITION: this server has no store" in output
+    assert "not committed" in output
+    with OffsetFile(tmp_path / "connect-offsets.json") as offsets:
+        assert offsets.of(tmp_path / "views.jsonl") is None

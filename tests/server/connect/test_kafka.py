@@ -63,6 +63,10 @@ def fill(brokers: str, topic: str, values: list[bytes | None]) -> None:
     admin = AdminClient({"bootstrap.servers": brokers, **QUIET})
     for future in admin.create_topics([NewTopic(topic, 2, 1)]).values():
         future.result(10)
+    produce(brokers, topic, values)
+
+
+def produce(brokers: str, topic: str, values: list[bytes | None]) -> None:
     producer = Producer({"bootstrap.servers": brokers, **QUIET})
     for number, value in enumerate(values):
         producer.produce(topic, value, key=b"k", partition=number % 2, timestamp=1_793_491_200_000 + number)
@@ -118,6 +122,38 @@ def test_a_killed_connector_goes_on_and_every_event_is_there_once(
     assert committed(brokers, TOPIC, "killed") == 200
 
 
+@pytest.mark.timeout(100)
+def test_a_second_connector_takes_over_partitions_without_loss(
+    brokers: str, events: EventServer, tmp_path: Path
+) -> None:
+    values: list[bytes | None] = [json.dumps(row).encode() for row in rows(2_000)]
+    fill(brokers, "shared", values[:200])
+    (tmp_path / "kafka.toml").write_text(QUICK)
+    arguments = (
+        "kafka", events.target, "--brokers", brokers, "--topic", "shared", "--group", "shared",
+        "--settings", tmp_path / "kafka.toml",
+    )  # fmt: skip
+    (tmp_path / "second").mkdir()
+    sent = 200
+
+    def second_delivers() -> bool:
+        nonlocal sent
+        if events.written_count == sent:  # one more for each partition
+            produce(brokers, "shared", values[sent : sent + 2])
+            sent += 2
+        return events.stream_count == 2
+
+    with process(tmp_path, *arguments) as first:
+        until_in_thread(lambda: events.written_count == 200)
+        with process(tmp_path / "second", *arguments) as second:
+            until_in_thread(second_delivers)
+            until_in_thread(lambda: events.written_count == sent == committed(brokers, "shared", "shared"))
+            for running in (first, second):
+                running.send_signal(signal.SIGTERM)
+            assert (first.wait(20), second.wait(20)) == (0, 0)
+    assert max(events.ids.values()) == 1
+
+
 @pytest.mark.timeout(60)
 def test_fields_are_mapped_and_bad_messages_put_aside(
     brokers: str, events: EventServer, run: Any, tmp_path: Path
@@ -169,13 +205,16 @@ device = "agent.device"
 
 
 def test_a_broker_or_topic_that_is_not_there_is_said(brokers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never() -> None:
+        raise AssertionError("nothing was given to this member")
+
     with pytest.raises(SourceUnusable, match="there is no topic nothing"):
-        KafkaSource(brokers, ["nothing"], "group", QUIET)
+        KafkaSource(brokers, ["nothing"], "group", QUIET, never)
     with pytest.raises(SourceUnusable, match="settings are wrong"):
-        KafkaSource(brokers, [TOPIC], "group", {"no.such.setting": 1})
+        KafkaSource(brokers, [TOPIC], "group", {"no.such.setting": 1}, never)
     monkeypatch.setattr("server.connect.kafka.METADATA_TIMEOUT_S", 0.2)
     with pytest.raises(SourceUnusable, match="no Kafka broker answers"):
-        KafkaSource("127.0.0.1:1", [TOPIC], "group", QUIET)
+        KafkaSource("127.0.0.1:1", [TOPIC], "group", QUIET, never)
 
 
 def test_without_confluent_kafka_the_message_says_what_to_install(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

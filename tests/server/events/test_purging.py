@@ -26,7 +26,7 @@ from tests.server.conftest import TOKEN, make_config, serve
 from tests.server.events.store_process import StoreProcess
 from tests.server.events.test_decoding import at, event
 from tests.server.events.test_writer import FOREVER_MS, write
-from tests.server.statuses import fields_of
+from tests.server.statuses import fields_of, reason_of
 from tests.server.stubs import event_stub
 
 AUTHORIZED = (("authorization", f"Bearer {TOKEN}"),)
@@ -42,7 +42,8 @@ def publish(root: Path, users: list[str], **positions: Any) -> str:
 async def test_everything_of_the_user_and_of_the_visitors_that_became_the_user_is_removed(
     store: StoreProcess, writer: EventWriter, decoder: EventDecoder, tmp_path: Path
 ) -> None:
-    await write(writer, decoder, event(user_id="", visitor_id="v"), event(user_id="", visitor_id="other"))
+    anonymous = event(user_id="", visitor_id="v", item_id="before")
+    await write(writer, decoder, anonymous, event(user_id="", visitor_id="other"))
     await write(writer, decoder, event(visitor_id="v", event_id="e"), event(event_type="purchase"), event(user_id="w"))
     await write(writer, decoder, event(user_id="", visitor_id="v", item_id="afterwards"))
     receipt = purge(store.client, tmp_path, "u", "")
@@ -159,3 +160,14 @@ async def test_purge_user_over_the_admin_listener(root: Path, store: StoreProces
     assert (receipt.request_id, receipt.log_event_count, receipt.state_event_count) == ("r", 2, 2)
     assert receipt.purged_at.seconds > 1_700_000_000
     assert fields_of(error) == ["user_id"]
+
+
+async def test_purge_user_without_a_store_and_with_one_that_is_down(root: Path, own_store: StoreProcess) -> None:
+    request = pb.PurgeUserRequest(user_id="u")
+    async with serve(make_config(root)) as running:
+        error = await failure_of(event_stub(running.admin_channel).PurgeUser(request, metadata=AUTHORIZED))
+    assert reason_of(error) == "STORE_OFF"
+    own_store.stop()
+    async with serve(make_config(root), store=own_store.address) as running:
+        error = await failure_of(event_stub(running.admin_channel).PurgeUser(request, metadata=AUTHORIZED))
+    assert reason_of(error) == "STORE_DOWN"

@@ -5,23 +5,33 @@ from __future__ import annotations
 import os
 import signal
 import stat
-import threading
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from valkey import exceptions as valkey_errors
 
-from server.config import Durability
 from server.store.connection import read_facts
 from server.store.embedded import StoreState
-from server.store.errors import StoreError, StoreFull, StoreUnavailable, StoreUnfit, translated
+from server.store.errors import StoreUnavailable, StoreUnfit
 from server.store.layout import StoreDirectory
 from server.store.process import server_binary
 from server.store.syncing import data_files
 from tests.server.pool_process import alive
 from tests.server.store.stores import client_of, embedded, kill_store, left_living, run_id, wait_until
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at processes through /proc")
+
+
+def pids_of_session(leader: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[3]) == leader:
+                found.append(int(path.parent.name))
+    return found
 
 
 def test_a_first_start_makes_a_private_directory_and_an_empty_store(directory: Path) -> None:
@@ -56,100 +66,45 @@ def test_a_store_left_by_a_killed_server_is_adopted_and_stopped_at_the_end(direc
     assert not alive(pid)
 
 
-def test_durability_and_memory_of_an_adopted_store_are_those_of_this_configuration(directory: Path) -> None:
-    left_living(directory, Durability.EVERY_SECOND)
-    with embedded(directory, durability="always", memory_mb_max=50) as store, client_of(store.address) as client:
-        facts = read_facts(client)
-        assert facts.aof_fsync == "always"
-        assert facts.memory_bytes_max == 50 * 1_048_576
-
-
-def test_a_store_that_dies_is_started_again_and_has_every_acknowledged_write(directory: Path) -> None:
-    with embedded(directory) as store:
-        acknowledged: dict[int, int] = {}
-        stopping = threading.Event()
-
-        def write(writer: int) -> None:
-            count = 0
-            with client_of(store.address) as client:
-                while not stopping.is_set():
-                    try:
-                        with translated():
-                            count = client.incr(f"writer-{writer}")
-                    except StoreError:
-                        continue
-                    acknowledged[writer] = count
-
-        writers = [threading.Thread(target=write, args=(number,)) for number in range(2)]
-        for writer in writers:
-            writer.start()
+def test_another_store_on_our_socket_is_not_taken_for_ours(directory: Path, tmp_path: Path) -> None:
+    place = StoreDirectory(directory)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = [str(server_binary()), "--port", "0", "--unixsocket", str(place.socket), "--save", ""]
+    with subprocess.Popen(command, cwd=elsewhere, stdout=subprocess.DEVNULL) as other:
+        living = place.lock("living")
+        assert living is not None
         try:
-            for death in range(3):
-                seen = dict(acknowledged)
-                wait_until(lambda seen=seen: all(acknowledged.get(n, 0) > seen.get(n, 0) + 200 for n in range(2)))
-                killed_s = time.monotonic()
-                kill_store(store)
-                wait_until(lambda death=death: store.restart_count == death + 1 and store.is_up)
-                assert time.monotonic() - killed_s < 5.0
+            wait_until(place.socket.exists)
+            with embedded(directory, wait=False) as store, client_of(place.address) as client:
+                with pytest.raises(StoreUnfit, match="elsewhere"):
+                    store.until_up(20.0)
+                assert client.config_get("maxmemory")["maxmemory"] == "0"  # it was told nothing
+                living.release()
+                other.kill()
+                other.wait()
+                wait_until(lambda: store.is_up)
         finally:
-            stopping.set()
-            for writer in writers:
-                writer.join()
-        with client_of(store.address) as client:
-            for number in range(2):
-                # One more may have been done whose answer was lost; never one less, for each counts from the last.
-                assert int(client.get(f"writer-{number}")) >= acknowledged[number]
+            living.release()
+            other.kill()
 
 
-def test_every_second_leaves_no_acknowledged_write_in_the_store_s_memory(directory: Path) -> None:
-    """Valkey's own `everysec` does, while a sync is under way; so the kernel must have each write at its answer."""
+def test_a_store_killed_while_it_rewrites_its_file_comes_back_at_once_and_leaves_nothing(directory: Path) -> None:
     with embedded(directory) as store, client_of(store.address) as client:
-        assert read_facts(client).aof_fsync == "no"
-        for number in range(50):
-            client.set("key", f"value-{number}")
-            [*_, newest] = data_files(store.directory)
-            assert f"value-{number}".encode() in newest.read_bytes()[-40:]
-
-
-def test_every_second_syncs_what_was_written(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[int] = []
-    fdatasync = os.fdatasync
-
-    def recording(descriptor: int) -> None:
-        fdatasync(descriptor)
-        synced.append(os.fstat(descriptor).st_size)
-
-    monkeypatch.setattr(os, "fdatasync", recording)
-    with embedded(directory) as store, client_of(store.address) as client:
-        client.set("key", "value")
-        written = data_files(store.directory)[-1].stat().st_size
-        at_s = time.monotonic()
-        wait_until(lambda: written in synced)
-        assert time.monotonic() - at_s < 2.0
-
-
-def test_a_truncated_tail_is_cut_off_and_the_rest_is_kept(directory: Path) -> None:
-    with embedded(directory) as store, client_of(store.address) as client:
-        client.set("whole", "yes")
-        client.set("cut", "yes")
-    newest = data_files(StoreDirectory(directory))[-1]
-    os.truncate(newest, newest.stat().st_size - 5)
-    with embedded(directory) as store, client_of(store.address) as client:
-        assert client.get("whole") == b"yes"
-        assert client.get("cut") is None
-
-
-def test_a_damaged_file_is_an_error_that_names_it(directory: Path) -> None:
-    with embedded(directory) as store, client_of(store.address) as client:
-        for number in range(100):
-            client.set(f"key-{number}", "value")
-    newest = data_files(StoreDirectory(directory))[-1]
-    content = bytearray(newest.read_bytes())
-    content[500:520] = b"\xff" * 20
-    newest.write_bytes(content)
-    with embedded(directory, wait=False) as store, pytest.raises(StoreUnfit, match=newest.name):
-        store.until_up(20.0)
-    assert newest.read_bytes() == content  # nothing was repaired in secret
+        pipe = client.pipeline(transaction=False)
+        for number in range(20_000):
+            pipe.set(f"key-{number}", os.urandom(1_000))
+        pipe.execute()
+        client.bgrewriteaof()
+        wait_until(lambda: list(directory.glob("temp-rewriteaof-*")))
+        client.set("last", "yes")
+        killed = kill_store(store)
+        wait_until(lambda: store.restart_count == 1 and store.is_up)
+        assert store.restart_count == 1
+        assert client.get("last") == b"yes"
+        assert client.dbsize() == 20_001
+        assert not list(directory.glob("temp-*"))
+        assert not [pid for pid in pids_of_session(killed) if alive(pid)]
 
 
 def test_a_store_that_loads_its_file_is_awaited(directory: Path) -> None:
@@ -230,33 +185,6 @@ def test_a_guest_starts_the_store_when_both_owner_and_store_were_killed(director
     os.kill(pid, signal.SIGKILL)
     with embedded(directory) as store:
         assert store.pid != pid
-
-
-def test_a_full_store_refuses_and_keeps_what_it_has(directory: Path) -> None:
-    with embedded(directory, memory_mb_max=8) as store, client_of(store.address) as client:
-        with suppress(valkey_errors.OutOfMemoryError):
-            for number in range(100):
-                client.set(f"key-{number}", b"x" * 1_000_000)
-        with pytest.raises(StoreFull), translated():
-            client.set("one-more", b"x" * 1_000_000)
-        assert client.exists("key-0", "key-1") == 2
-        pipe = client.pipeline(transaction=False)
-        pipe.set("another", b"x" * 1_000_000)
-        with pytest.raises(StoreFull), translated():
-            pipe.execute()
-        script = client.register_script("return redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])")
-        with pytest.raises(StoreFull), translated():
-            script(keys=["stream"], args=[b"x" * 1_000_000])
-        client.delete("key-0", "key-1", "key-2")  # what makes room is not refused
-        client.set("another", b"x" * 1_000_000)
-
-
-def test_a_store_whose_disk_is_nearly_full_refuses_before_it_is(directory: Path) -> None:
-    with embedded(directory, disk_reserve_mb=10**9) as store, client_of(store.address) as client:
-        assert store.disk_full
-        with pytest.raises(StoreFull), translated():
-            client.set("key", "value")
-        assert client.get("key") is None
 
 
 def test_a_directory_whose_path_is_too_long_for_a_socket_works(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The live catalogue: items that appear, change and go while a generation serves."""
