@@ -116,6 +116,7 @@ class Server:
             self.metrics_port = self._metrics_listener.port
         if self._catalogue is not None:
             self._catalogue.start()
+            self.metrics.registry.register(self._catalogue)
         if self._config.admin.enabled:
             await self._start_admin()
         self._public = self._build_front()
@@ -195,6 +196,7 @@ class Server:
         )
         if self._desk is not None:
             self._desk.start()
+            self.metrics.registry.register(self._desk)
 
     def _swap(self, engine: Engine) -> None:
         """Called on the follower's thread."""

@@ -17,16 +17,18 @@ from typing import Any
 import structlog
 import valkey.asyncio
 
-from index.generation import GenerationError, current_id, read_manifest
+from index.generation import GenerationError, current_id
 from index.generation.layout import generation_directory
 from index.generation.positions import POSITIONS_FILE, LivePositions
-from server.catalogue.document import CHANGES_KEY, ITEM_KIND
+from server.catalogue.document import CHANGES_KEY, ITEM_KIND, ITEMS_KEY, Position, position_in, position_of
 from server.config import CatalogueConfig
 from server.store.address import StoreAddress
 from server.store.errors import StoreError, translated
 
 LOOK_INTERVAL_S = 5.0
 """How often the changes since the last look are counted."""
+CHANGES_KEPT_S, TRIM_INTERVAL_S = 3_600.0, 60.0
+"""The stream keeps the changes of an hour, and is cut once a minute."""
 STORE_VARIABLE = "TWINRANK_COMPACT_STORE"
 """The environment variable that brings the store's URL, which may hold a password, to the other process."""
 _PRIORITY = 15
@@ -54,7 +56,7 @@ class Compaction:
         self._changed: set[str] = set()
         self._counted_until = "0-0"
         self._counted_for = ""
-        self._not_before_s = 0.0
+        self._not_before_s = self._trim_not_before_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self.done_count = self.failed_count = 0
@@ -78,6 +80,7 @@ class Compaction:
         while True:
             try:
                 await self._count()
+                await self._trim()
                 if self.changed_count >= self._config.compact_at_items and time.monotonic() >= self._not_before_s:
                     self._not_before_s = time.monotonic() + self._config.compact_interval_s_min
                     await self._compact()
@@ -93,8 +96,7 @@ class Compaction:
         if generation_id is None:
             return
         if generation_id != self._counted_for:
-            self._changed.clear()
-            self._counted_until = await asyncio.to_thread(_position, self._root, generation_id)
+            self._changed = await self._changed_since(await asyncio.to_thread(_position, self._root, generation_id))
             self._counted_for = generation_id
         while True:
             with translated():
@@ -103,6 +105,27 @@ class Compaction:
                 return
             self._changed.update(fields[b"id"].decode() for _, fields in entries if fields.get(b"k") == ITEM_KIND)
             self._counted_until = entries[-1][0].decode()
+
+    async def _changed_since(self, built_in: Position) -> set[str]:
+        """The items whose documents are newer; from here on the stream is counted."""
+        with translated():
+            last: Any = await self._client.xrevrange(CHANGES_KEY, count=1)
+            self._counted_until = last[0][0].decode() if last else "0-0"
+            changed = set()
+            async for item_id, data in self._client.hscan_iter(ITEMS_KEY, count=_ENTRIES_MAX):
+                if position_in(data) > built_in:
+                    changed.add(item_id.decode())
+        return changed
+
+    async def _trim(self) -> None:
+        """Keeps the stream short: followers are seconds behind it, and whoever is not reads the documents anew."""
+        if time.monotonic() < self._trim_not_before_s:
+            return
+        self._trim_not_before_s = time.monotonic() + TRIM_INTERVAL_S
+        with translated():
+            now: Any = await self._client.time()
+            oldest_ms = int((now[0] - CHANGES_KEPT_S) * 1_000)
+            await self._client.xtrim(CHANGES_KEY, minid=str(oldest_ms), approximate=True)
 
     async def _compact(self) -> None:
         _LOGGER.info("the catalogue is being compacted", changed_items=self.changed_count)
@@ -134,10 +157,9 @@ class Compaction:
             _LOGGER.error("the compaction failed", status=process.returncode, said=said, again_in_s=max(again_s, 0))
 
 
-def _position(root: Path, generation_id: str) -> str:
+def _position(root: Path, generation_id: str) -> Position:
     """How far the generation has followed the stream; a generation that knows no store has not."""
-    read_manifest(root, generation_id)
     path = generation_directory(root, generation_id) / POSITIONS_FILE
     if not path.exists():
-        return "0-0"
-    return LivePositions.model_validate_json(path.read_bytes()).catalogue_position
+        return (0, 0)
+    return position_of(LivePositions.model_validate_json(path.read_bytes()).catalogue_position)

@@ -5,10 +5,12 @@ One process of a server does this: the supervisor of several workers, or the ser
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from twinrank.v1 import catalog_pb2 as pb
 
 from server.call import Call
@@ -28,7 +30,7 @@ Guard = Callable[[Callable[[Any], Awaitable[Message]]], Callable[[Any, Call], Aw
 """Puts a method behind the token."""
 
 
-class CatalogueDesk:
+class CatalogueDesk(Collector):
     """The writer's side of the live catalogue; on the running event loop."""
 
     def __init__(self, config: ServerConfig, store: StoreAddress) -> None:
@@ -48,6 +50,21 @@ class CatalogueDesk:
         """Ends a compaction that is under way: it has published nothing yet, or is done."""
         await self._compaction.stop()
         await self._client.aclose()
+
+    def describe(self) -> list[Metric]:
+        """Nothing: they are asked for when they are wanted."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """What a scrape reads. Called on any thread."""
+        work = self._compaction
+        yield GaugeMetricFamily(
+            "twinrank_catalogue_changed_items", "Items changed since the generation was built.", work.changed_count
+        )
+        done = CounterMetricFamily("twinrank_catalogue_compactions", "Compactions by result.", labels=["result"])
+        done.add_metric(["done"], work.done_count)
+        done.add_metric(["failed"], work.failed_count)
+        yield done
 
     def handlers(self, adapter: CallAdapter, guard: Guard) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
         """The methods of CatalogService, behind the token."""

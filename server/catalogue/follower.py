@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import structlog
 import valkey
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from server.catalogue.document import (
     CHANGES_KEY,
@@ -61,7 +63,7 @@ PurgeHeard = Callable[[str, bytes, str], None]
 """Told of each purge in the stream: whom, its JSON document, its position. On the follower's thread."""
 
 
-class CatalogueFollower:
+class CatalogueFollower(Collector):
     """One worker's follower. `catch_up` may be called on any thread; everything else it does on its own."""
 
     def __init__(
@@ -123,6 +125,24 @@ class CatalogueFollower:
             }
         live.settle()
         return caught_up
+
+    def describe(self) -> list[Metric]:
+        """Nothing: they are asked for when they are wanted."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """What a scrape reads. Called on any thread."""
+        lives = list(self._lives)
+        following = GaugeMetricFamily("twinrank_catalogue_following", "1 while changes of items are heard.")
+        following.add_metric([], int(self.connected))
+        yield following
+        if not lives:
+            return
+        spare = min(live.counts.spare_left for live in lives)
+        deltas = [live.delta for live in lives if live.delta is not None]
+        beside = max((len(delta.rows) + delta.hidden_count for delta in deltas), default=0)
+        yield GaugeMetricFamily("twinrank_catalogue_spare_rows", "Rows left for new items.", spare)
+        yield GaugeMetricFamily("twinrank_catalogue_delta_items", "Items that the index has not, or not so.", beside)
 
     def _run(self) -> None:
         compute_on_one_thread()

@@ -14,9 +14,15 @@ from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict
 
 SUMMED_TYPES = ("counter", "histogram")
-LEAST = ("twinrank_generation_loaded_timestamp_seconds", "process_start_time_seconds", "process_max_fds")
+LEAST = (
+    "twinrank_generation_loaded_timestamp_seconds",
+    "twinrank_catalogue_following",
+    "twinrank_catalogue_spare_rows",
+    "process_start_time_seconds",
+    "process_max_fds",
+)
 """Gauges of which the least value counts: the worker that is behind, the oldest process, the tightest limit."""
-MOST = ("twinrank_draining", "twinrank_generation_info")
+MOST = ("twinrank_draining", "twinrank_generation_info", "twinrank_catalogue_delta_items")
 """Gauges of which the largest value counts: yes, when one says yes."""
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -196,6 +196,7 @@ class _Supervisor:
         if store is not None:
             self._desk = CatalogueDesk(self._config, store)
             self._desk.start()
+            metrics.registry.register(self._desk)
         return await start_admin(self._config, pool, facts, adapter, store, self._desk)
 
     async def _announce(self, admin_port: int, metrics_port: int) -> None:

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.filtered [WORKLOAD]
 
-prints a table, writes var/bench/filtered.json and ends with a line of JSON, whose `filtered_recall` has for 50, 5, .5 and .05 % of the items the
-lower of two recalls: of a filter that allows items at random, and of one whose items lie in a few clusters.
+prints a table, writes var/bench/filtered.json and ends with a line of JSON: `filtered_recall` has for 50, 5, .5 and
+.05 % of the items the lower of two recalls: of a filter that allows items at random, and of one whose items lie in a
+few clusters.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from index.build import BuildReport, build_searcher
 from index.commands.rebuild import Unpublished, attribute_table
-from index.config import IndexConfig, IndexKind
+from index.config import IndexConfig, IndexKind, spare_row_count
 from index.exact import ExactSearcher
 from index.faiss_searcher import FaissSearcher
 from index.filters.attributes import ATTRIBUTES_FILE, VOCABULARIES_FILE
@@ -95,7 +95,8 @@ def publish(workload: Workload) -> Hardness:
     with GenerationWriter(workload.root) as writer:
         for name, data in model.files().items():
             writer.add_bytes(name, data)
-        save_file(snapshot.item_arrays(), writer.path(ITEMS_FILE))
+        spare = spare_row_count(IndexConfig(), workload.item_count)
+        save_file(snapshot.item_arrays(spare), writer.path(ITEMS_FILE))
         save_file(snapshot.user_arrays(), writer.path(USERS_FILE))
         item_ids = [f"i{row:08d}" for row in range(workload.item_count)]
         writer.add_bytes(ITEM_IDS_FILE, ItemIds.from_ids(item_ids).to_bytes())
@@ -103,7 +104,7 @@ def publish(workload: Workload) -> Hardness:
         items = catalogue(item_ids, attributes)
         items.write_parquet(writer.path(CATALOGUE_FILE))
         names = AttributeNames(categorical=tuple(attributes), numeric=(), text=())
-        attribute_table(items, names).save(writer.path(ATTRIBUTES_FILE), writer.path(VOCABULARIES_FILE))
+        attribute_table(items, names, spare).save(writer.path(ATTRIBUTES_FILE), writer.path(VOCABULARIES_FILE))
         save_searcher(searcher, writer.path(index_file_name(searcher)))
         golden = writer.path(GOLDEN_FILE)
         serving = open_serving_model(Unpublished(golden.parent))

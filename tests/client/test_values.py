@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from grpc import StatusCode
+from twinrank.v1 import events_pb2
 from twinrank.v1 import recommendation_pb2 as pb
 from twinrank_client import (
     CandidateSource,

@@ -20,13 +20,10 @@ from server.catalogue.document import (
     ItemDocument,
     Position,
     position_of,
-    position_text,
 )
 from server.catalogue.live_items import LiveItems
 from server.store.errors import translated
 
-CHANGES_KEPT_S = 600.0
-"""The stream keeps what is younger, whoever holds it: followers are seconds behind, and read anew after a minute."""
 _PAGE = 1_000
 _FORGET = """#!lua
 local count = 0
@@ -52,8 +49,7 @@ def read_changes(client: valkey.Valkey, live: LiveItems) -> Changes:
     """Everything that the generation of these tables does not hold. Raises StoreError."""
     built_in = live.built_in
     with translated():
-        last: Any = client.xrevrange(CHANGES_KEY, count=1)
-        position = max(position_of(last[0][0]) if last else (0, 0), built_in)
+        position = max(_last_position(client), built_in)
         documents: dict[str, ItemDocument] = {}
         for item_id, data in client.hscan_iter(ITEMS_KEY, count=_PAGE):
             try:
@@ -66,6 +62,14 @@ def read_changes(client: valkey.Valkey, live: LiveItems) -> Changes:
                 documents[item_id.decode()] = document
     # Some of these may be newer than the position: the generation holds them, and is told them once more.
     return Changes(documents, position)
+
+
+def _last_position(client: valkey.Valkey) -> Position:
+    """The place of the last change that there was; the stream itself may have been cut behind it."""
+    if not client.exists(CHANGES_KEY):
+        return (0, 0)
+    facts: Any = client.xinfo_stream(CHANGES_KEY)
+    return position_of(facts["last-generated-id"])
 
 
 def forget_what_all_hold(client: valkey.Valkey, root: Path, is_bought_enough: Callable[[str], bool]) -> int:
@@ -93,9 +97,6 @@ def forget_what_all_hold(client: valkey.Valkey, root: Path, is_bought_enough: Ca
                 pairs = []
         if pairs:
             dropped += int(forget(keys=[ITEMS_KEY], args=pairs))
-        now: Any = client.time()
-        young = (int((now[0] - CHANGES_KEPT_S) * 1000), 0)
-        client.xtrim(CHANGES_KEY, minid=position_text(min(oldest, young)), approximate=False)
     return dropped
 
 

@@ -183,6 +183,16 @@ async def test_without_a_change_nothing_is_built(own_generations: SmallGeneratio
     assert list_generations(own_generations.root) == [own_generations.generation_id]
 
 
+async def test_a_stream_that_was_cut_is_compacted_once(
+    changed: dict[str, str], own_generations: SmallGeneration, store: ValkeyProcess
+) -> None:
+    store.client().xtrim("tr:changes", maxlen=0, approximate=False)
+    await compacted(own_generations.root, store.address)
+    said: list[str] = []
+    again = await asyncio.to_thread(compact_generations, own_generations.root, store.address, None, said.append)
+    assert again is None
+
+
 async def test_two_at_once_are_one_too_many_and_a_newer_generation_stays(
     changed: dict[str, str], own_generations: SmallGeneration, store: ValkeyProcess
 ) -> None:
@@ -209,6 +219,33 @@ async def test_a_killed_compaction_leaves_nothing_and_the_next_succeeds(
     assert current_id(root) == own_generations.generation_id
     generation = await compacted(root, store.address)
     assert current_id(root) == generation.id
+
+
+async def test_the_stream_is_kept_short_and_what_it_lost_is_counted_all_the_same(
+    changed: dict[str, str], own_generations: SmallGeneration, store: ValkeyProcess
+) -> None:
+    plain = store.client()
+    plain.xtrim("tr:changes", maxlen=0, approximate=False)
+    client = connect_async(store.address, timeout_s=5)
+    never = CatalogueConfig(compact_at_items=1_000)
+    compaction = Compaction(client, store.address, own_generations.root, None, never, look_interval_s=0.01)
+    compaction.start()
+    try:
+        await until(lambda: compaction.changed_count == 6)
+    finally:
+        await compaction.stop()
+    plain.delete("tr:changes")
+    for milliseconds in range(1, 1_001):  # of 1970
+        plain.xadd("tr:changes", {"k": "item", "id": "x", "d": "{}"}, id=f"{milliseconds}-0")
+    young = plain.xadd("tr:changes", {"k": "item", "id": "x", "d": "{}"})
+    compaction = Compaction(client, store.address, own_generations.root, None, never, look_interval_s=0.01)
+    compaction.start()
+    try:
+        await until(lambda: plain.xlen("tr:changes") < 200)  # whole nodes of the stream go
+        assert plain.xrevrange("tr:changes", count=1)[0][0] == young
+    finally:
+        await compaction.stop()
+        await client.aclose()
 
 
 async def test_it_begins_by_itself_when_enough_has_changed_and_a_failure_is_told(

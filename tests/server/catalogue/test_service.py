@@ -19,7 +19,7 @@ from twinrank.v1 import catalog_pb2_grpc, filter_pb2
 from twinrank.v1 import recommendation_pb2 as recommendation
 
 from tests.conftest import SmallGeneration
-from tests.end_to_end.processes import ServerProcess, server, server_config
+from tests.end_to_end.processes import ServerProcess, scrape, server, server_config
 from tests.server.catalogue.conftest import ids_of
 from tests.server.statuses import fields_of, reason_of
 from tests.server.stubs import recommendation_stub
@@ -40,6 +40,11 @@ class Shop:
         """The neighbours of an item by each connection, hence by each worker; its own id where it is unknown."""
         request = recommendation.SimilarItemsRequest(item_id=item_id, page_size=100)
         return [set((await recommendation_stub(each).SimilarItems(request)).item_ids) for each in self.channels]
+
+    async def generations(self, item_id: str) -> list[str]:
+        """The generation that answers each connection."""
+        request = recommendation.SimilarItemsRequest(item_id=item_id, page_size=1)
+        return [(await recommendation_stub(each).SimilarItems(request)).generation_id for each in self.channels]
 
     async def until_everywhere(self, item_id: str, neighbour_of: str, *, there: bool) -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -104,6 +109,13 @@ async def test_what_is_written_here_is_answered_there_also_after_a_sudden_end(
         )
         assert (removed.deleted_count, removed.unknown_count) == (1, 1)
         await shop.until_everywhere(gone, anchor, there=False)
+        async with asyncio.timeout(PATIENCE_S):  # workers report once a second
+            while not {
+                "twinrank_catalogue_following 1.0",
+                "twinrank_catalogue_spare_rows 999.0",
+                "twinrank_catalogue_delta_items 2.0",
+            } <= set((await asyncio.to_thread(scrape, shop.process.listening["metrics_port"])).splitlines()):
+                await asyncio.sleep(0.1)
         os.kill(shop.process.process.pid, signal.SIGKILL)
         await shop.process.ended()
     async with open_shop(config) as shop:
@@ -131,3 +143,28 @@ async def test_what_is_written_here_is_answered_there_also_after_a_sudden_end(
             metadata=AUTHORIZED,
         )
         await shop.until_everywhere("boots-new", anchor, there=False)
+
+
+async def test_two_workers_have_their_catalogue_compacted_behind_their_backs(
+    tmp_path: Path, own_generations: SmallGeneration, small_generation: SmallGeneration
+) -> None:
+    anchor, gone = ids_of(small_generation)[:2]
+    config = server_config(tmp_path, own_generations.root)
+    settings = "[catalogue]\ncompact_at_items = 3\ncompact_interval_s_min = 0.5\n"
+    config.write_text(config.read_text() + f"[workers]\ncount = 2\n{settings}")
+    async with open_shop(config) as shop:
+        await upserted_once_the_store_is_there(
+            shop, pb.UpsertItemsRequest(items=[pb.Item(item_id=f"boots-{n}", attributes=BOOTS) for n in range(3)])
+        )
+        await shop.admin.DeleteItems(pb.DeleteItemsRequest(item_ids=[gone, "boots-2"]), metadata=AUTHORIZED)
+        async with asyncio.timeout(60):
+            while any(each == small_generation.generation_id for each in await shop.generations(anchor)):
+                for found in await shop.similar(anchor):
+                    assert len(found) >= 42  # nobody was refused, nothing was lost on the way
+                await asyncio.sleep(0.05)
+        for found in await shop.similar(anchor):
+            assert found & {"boots-0", "boots-1", "boots-2", gone} == {"boots-0", "boots-1"}
+        await shop.admin.UpsertItems(
+            pb.UpsertItemsRequest(items=[pb.Item(item_id="boots-3", attributes=BOOTS)]), metadata=AUTHORIZED
+        )
+        await shop.until_everywhere("boots-3", anchor, there=True)
