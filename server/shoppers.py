@@ -104,7 +104,7 @@ class ShopperReader:
         if states is not None:
             if states.purged_ms.any():
                 user_row = np.where(self._states.hides_history(states), np.int32(-1), user_row)
-            recent = self._states.events(states, as_of_s, self._recent.clock_skew_s)
+            recent = self._states.events(states, as_of_s, self._recent.clock_skew_s, user_row >= 0)
             extra = extra if recent is None else recent.joined(extra)
         histories = serving.snapshot.histories.batch(
             user_row, as_of_s, serving.model.settings.features.history_events_max, extra

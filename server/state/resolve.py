@@ -57,9 +57,17 @@ class StateResolver:
         """(B,) whether the generation's own knowledge of the person must not be used: it is older than their purge."""
         return states.purged_ms > self.positions.purges_until_ms
 
-    def events(self, states: ShopperStates, as_of_s: NDArray[np.int64], clock_skew_s: float) -> ExtraBatch | None:
+    def events(
+        self,
+        states: ShopperStates,
+        as_of_s: NDArray[np.int64],
+        clock_skew_s: float,
+        in_generation: NDArray[np.bool_] | None = None,
+    ) -> ExtraBatch | None:
         """What is new to the generation, as of the queries' own times (B,); None where nothing is.
 
+        `in_generation` (B,): whose history the generation has; None means everybody's. To others, such as anonymous
+        visitors, everything is new, and so is an event of a type that the model never saw: no generation holds either.
         An event may lie up to `clock_skew_s` after its query, and counts as just then.
         """
         found = states.events
@@ -73,6 +81,7 @@ class StateResolver:
             found["time_s"].copy(),
             found["type_hash"].copy(),
             as_of_s,
+            np.ones(len(as_of_s), np.bool_) if in_generation is None else in_generation,
             int(clock_skew_s),
             self.positions.log_until_ms,
             self.positions.files_until_s,
@@ -114,6 +123,7 @@ def _new_events(
     time_s: NDArray[np.uint32],
     kind: NDArray[np.uint32],
     as_of_s: NDArray[np.int64],
+    in_generation: NDArray[np.bool_],
     clock_skew_s: int,
     log_until_ms: int,
     files_until_s: int,
@@ -131,7 +141,7 @@ def _new_events(
         now_s = as_of_s[query]
         for event in range(offsets[query], offsets[query + 1]):
             happened_s = np.int64(time_s[event])
-            if rows[event] < 0 or position_ms[event] <= log_until_ms:
+            if rows[event] < 0:
                 continue
             if happened_s < files_until_s or happened_s > now_s + clock_skew_s:
                 continue
@@ -139,6 +149,8 @@ def _new_events(
             for place in range(len(type_hashes)):
                 if type_hashes[place] == kind[event]:
                     known = place
+            if position_ms[event] <= log_until_ms and known >= 0 and in_generation[query]:
+                continue
             if known < 0 and kind[event] == _REMOVE_HASH:  # to a model that never saw one it would be an interest
                 continue
             new_rows[at] = rows[event]

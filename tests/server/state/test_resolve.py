@@ -104,3 +104,12 @@ def test_a_part_of_the_states_is_taken_in_the_order_asked() -> None:
     assert part.offsets.tolist() == [0, 2, 3]
     assert part.events["time_s"].tolist() == [901, 902, 900]
     assert given.take([1]).offsets.tolist() == [0, 0]
+
+
+def test_what_no_generation_holds_stays_new_after_the_log_was_read() -> None:
+    """An update reads the log and leaves out visitors, and types that the model never saw."""
+    read, unknown_type = Did("a", "view", 900, 9_000), Did("b", "wish", 900, 9_000)
+    extra = RESOLVER.events(states([read, unknown_type], [read]), NOW_S, 0.0, np.array([True, False]))
+    assert extra is not None
+    assert extra.offsets.tolist() == [0, 1, 2]
+    assert extra.events.item_row.tolist() == [1, 0]
