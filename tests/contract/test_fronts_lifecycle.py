@@ -32,7 +32,8 @@ async def test_reflection_lists_the_services(running: Running) -> None:
     requests = [reflection_pb2.ServerReflectionRequest(list_services="")]
     [listed] = [answer async for answer in reflection_stub(running.channel).ServerReflectionInfo(iter(requests))]
     names = {service.name for service in listed.list_services_response.service}
-    assert names == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    ours = {SERVICE, "twinrank.v1.EventService"}
+    assert names == {*ours, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
 
 
 async def test_a_stream_beside_unary_calls(running: Running) -> None:

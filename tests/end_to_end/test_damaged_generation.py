@@ -22,11 +22,14 @@ from tests.server.waiting import until
 
 FILES = (
     "manifest.json",
+    "attributes.json",
+    "attributes.safetensors",
     "catalogue.parquet",
     "golden.json",
     "index.safetensors",
     "items.ids",
     "items.safetensors",
+    "live.json",
     "model.json",
     "ranker.safetensors",
     "towers.safetensors",

@@ -61,7 +61,7 @@ def _filters() -> Iterator[Case]:
 
     nothing, shoes = filter_pb2.Filter(), filter_pb2.Filter(equals=equals("category", text="shoes"))
     where = "filter.equals"
-    for name in ("", "colour", "title", CONTROL):
+    for name in ("", "smell", "title", CONTROL):
         yield Case(f"{where}.attribute", put(equals=equals(name, text="red")), f"{where}.attribute")
     yield Case(f"{where}.value.text", put(equals=equals("price", text="cheap")), f"{where}.value")
     yield Case(f"{where}.value.text", put(equals=equals("category", text="ü" * 129)), f"{where}.value")
@@ -70,7 +70,7 @@ def _filters() -> Iterator[Case]:
     yield Case(f"{where}.value.number", put(equals=equals("price", number=float("nan"))), f"{where}.value")
     where = "filter.is_in"
     many: list[dict[str, Any]] = [{"number": 1.0}] * 1_001
-    yield Case(f"{where}.attribute", put(is_in=is_in("colour", {"text": "red"})), f"{where}.attribute")
+    yield Case(f"{where}.attribute", put(is_in=is_in("smell", {"text": "red"})), f"{where}.attribute")
     yield Case(f"{where}.values.text", put(is_in=is_in("price", {"number": 1.0}, {"text": "x"})), f"{where}.values[1]")
     yield Case(f"{where}.values.number", put(is_in=is_in("category", {"number": 1.0})), f"{where}.values[0]")
     yield Case(f"{where}.values.number", put(is_in=is_in("price", *many)), f"{where}.values")

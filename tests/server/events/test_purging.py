@@ -35,7 +35,7 @@ AUTHORIZED = (("authorization", f"Bearer {TOKEN}"),)
 def publish(root: Path, users: list[str], **positions: Any) -> str:
     with GenerationWriter(root) as writer:
         writer.add_bytes("users.ids", ItemIds.from_ids(users).to_bytes())
-        writer.add_bytes(POSITIONS_FILE, LivePositions(**positions).model_dump_json().encode())
+        writer.add_bytes(POSITIONS_FILE, LivePositions(**{"files_until_s": 0, **positions}).model_dump_json().encode())
         return writer.publish({"item_count": 1, "number": len(list_generations(root))})
 
 
