@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,7 +94,8 @@ def compact_generations(
     began_s = time.monotonic()
     compute_on_one_thread()  # beside a server that uses the other cores
     client = connect(store, timeout_s=30.0)
-    with _alone(root):
+    with _alone(root), ExitStack() as stack:
+        stack.callback(client.connection_pool.disconnect)
         generation_id = current_id(root)
         if generation_id is None:
             fail(f"{root}: no generation is current")

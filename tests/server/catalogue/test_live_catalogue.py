@@ -10,7 +10,6 @@ import pytest
 from server.catalogue.writer import CatalogueWriter
 from server.domain import SimilarItemsAnswer, SimilarItemsQuery
 from server.errors import CatalogueFull
-from server.store.connection import connect
 from tests.conftest import SmallGeneration
 from tests.server.catalogue.conftest import Worker, ids_of, item, load
 from tests.server.catalogue.valkey_process import ValkeyProcess
@@ -222,7 +221,7 @@ async def test_purges_are_handed_on(start_worker: StartWorker, store: ValkeyProc
 
 
 def test_a_document_that_nobody_can_read_is_passed_over(start_worker: StartWorker, store: ValkeyProcess) -> None:
-    client = connect(store.address, timeout_s=1)
+    client = store.client()
     client.hset("tr:items", "broken", b"{]")
     client.hset("tr:items", "sound", b'{"attributes":{"brand":"Kestrel"},"available":true,"at":"5-1"}')
     worker = start_worker()

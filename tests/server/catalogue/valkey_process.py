@@ -24,9 +24,12 @@ class ValkeyProcess:
         self._sockets = Path(tempfile.mkdtemp(prefix="tr-"))
         self.address = StoreAddress(f"unix://{self._sockets / 's'}")
         self._process: subprocess.Popen[bytes] | None = None
+        self._clients: list[valkey.Valkey] = []
 
     def client(self) -> valkey.Valkey:
-        return valkey.Valkey(unix_socket_path=str(self._sockets / "s"))
+        """A connection that lives as long as this object."""
+        self._clients.append(valkey.Valkey(unix_socket_path=str(self._sockets / "s")))
+        return self._clients[-1]
 
     def start(self) -> None:
         options = ["--port", "0", "--unixsocket", str(self._sockets / "s"), "--dir", str(self._directory)]
@@ -35,7 +38,7 @@ class ValkeyProcess:
         deadline_s = time.monotonic() + 10
         while True:
             try:
-                with self.client() as client:
+                with valkey.Valkey(unix_socket_path=str(self._sockets / "s")) as client:
                     client.ping()
                 return
             except valkey.ConnectionError:
@@ -54,5 +57,7 @@ class ValkeyProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for client in self._clients:
+            client.connection_pool.disconnect()
         self.kill()
         shutil.rmtree(self._sockets)
