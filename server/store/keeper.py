@@ -15,9 +15,10 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from server.config import ConfigError, ServerConfig, StoreMode
+from server.config import ConfigError, Durability, ServerConfig, StoreMode
 from server.store.address import StoreAddress
 from server.store.layout import StoreDirectory
+from server.store.syncing import Syncing
 
 if TYPE_CHECKING:
     from server.store.embedded import EmbeddedStore
@@ -32,6 +33,16 @@ _LOGGER = structlog.stdlib.get_logger("twinrank.store")
 def default_directory(config: ServerConfig) -> Path:
     """Where the embedded store lies: as configured, or beside the generations root."""
     return config.store.directory or config.generations.root.parent / "store"
+
+
+def stand_in(config: ServerConfig) -> Syncing | None:
+    """For a process that lives on for a while without the one that kept the store: syncs what it still acknowledges.
+
+    None where the store syncs by itself, or belongs to somebody else.
+    """
+    if config.store.mode is not StoreMode.EMBEDDED or config.store.durability is not Durability.EVERY_SECOND:
+        return None
+    return Syncing(StoreDirectory(default_directory(config)))
 
 
 class StoreKeeper(Collector):

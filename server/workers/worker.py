@@ -29,6 +29,8 @@ from server.examination import Ask, Finding
 from server.generations import Loader
 from server.logs import configure_logs
 from server.store.address import StoreAddress
+from server.store.keeper import stand_in
+from server.store.syncing import Syncing
 from server.workers.forked import MESSAGE_SIZE_BYTES_MAX
 from server.workers.parent_death import signal_when_parent_ends
 from server.workers.reports import Report, families_of
@@ -98,6 +100,7 @@ class _Work:
         self._findings: dict[str, asyncio.Future[Finding]] = {}
         self._alone = False
         self._ordered = False
+        self._syncing: Syncing | None = None
 
     async def run(self, control: socket.socket, before: dict[str, bool]) -> int:
         """Serves until told to stop; the exit status."""
@@ -138,6 +141,8 @@ class _Work:
                 pass
         finally:
             await server.stop()
+            if self._syncing is not None:
+                await asyncio.to_thread(self._syncing.stop)
             self._report()
         return 0
 
@@ -146,6 +151,8 @@ class _Work:
             await self._obey_until_the_end(reader)
         _LOGGER.warning("the supervisor has gone")
         self._alone = True
+        with suppress(OSError):
+            self._syncing = stand_in(self._assignment.config)
         for asked in self._findings.values():
             asked.set_result(Finding())
         self._drain.set()

@@ -6,9 +6,9 @@ a store starts on that, and what it holds is compared with what had been acknowl
 lose nothing, the default at most what was acknowledged in the last 2 s. The control, a store that nobody syncs, must
 lose.
 
-From the fourth moment on, in every second one, the append-only file is rewritten meanwhile. A disk may also hold more
-than it must: each cut is tried at a length in between, too, where the store has to start and lose no more. The last
-line is JSON.
+In some of the moments the append-only file is rewritten meanwhile, in others the supervisor, which syncs under the
+default, was killed shortly before. A disk may also hold more than it must: each cut is tried at a length in between,
+too, where the store has to start and lose no more. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from server.store.embedded import EmbeddedStore
 from server.store.process import server_binary
 from tests.benchmarks.freshness.event_load import EventLoad
 from tests.benchmarks.freshness.evidence import read_kept
-from tests.benchmarks.freshness.killed_server import KilledServer, copy_current_generation
+from tests.benchmarks.freshness.killed_server import KilledServer, Kind, copy_current_generation
 from tests.benchmarks.freshness.ledger import Kept, Ledger, compare
 from tests.benchmarks.freshness.machine import busy_beside, ended_by_sigterm
 from tests.benchmarks.freshness.sync_record import build, cut_copy, environment, read_record
@@ -46,8 +46,10 @@ from tests.benchmarks.workloads import DEMO_ROOT
 LOAD_S_MIN, LOAD_S_MAX = 1.5, 4.0
 UNARY_CLIENTS, STREAM_CLIENTS = 2, 2
 PAUSE_S = 0.03
-FIRST_REWRITE = 3
-REWRITE_LEAD_S = 0.7
+ACTS = ("", "supervisor killed", "rewritten")
+"""What happens before a moment, in turn."""
+LEAD_S_MAX = {"": 0.0, "supervisor killed": 4.0, "rewritten": 0.7}
+"""How long before it, at most."""
 UP_PATIENCE_S = 60.0
 CONTROL = "control"
 
@@ -72,9 +74,7 @@ class Moment:
     lost_between: int = 0
 
 
-async def one_moment(
-    kind: str, directory: Path, root: Path, library: Path, chance: random.Random, *, rewritten: bool
-) -> Moment:
+async def one_moment(kind: str, directory: Path, root: Path, library: Path, chance: random.Random, act: str) -> Moment:
     """Starts a server, writes, cuts the power, and looks at what is left."""
     directory.mkdir()
     record = directory / "syncs"
@@ -91,7 +91,7 @@ async def one_moment(
         server = KilledServer(directory / "server", root, {**recorded, **store})
         try:
             await server.start()
-            ledger, at_s = await _write_until_the_end(server, address, pid, chance, rewritten=rewritten)
+            ledger, at_s = await _write_until_the_end(server, address, pid, chance, act)
         finally:
             await server.stop()
     syncs = read_record(record.read_text()) if record.exists() else []
@@ -116,7 +116,7 @@ async def one_moment(
 
 
 async def _write_until_the_end(
-    server: KilledServer, address: StoreAddress | None, pid: int, chance: random.Random, *, rewritten: bool
+    server: KilledServer, address: StoreAddress | None, pid: int, chance: random.Random, act: str
 ) -> tuple[Ledger, float]:
     """The ledger, and when everything ended; `pid` is a store that does not belong to the server."""
     ledger = Ledger()
@@ -124,10 +124,12 @@ async def _write_until_the_end(
     writing = [asyncio.create_task(load.write(number)) for number in range(UNARY_CLIENTS)]
     writing += [asyncio.create_task(load.stream(number)) for number in range(STREAM_CLIENTS)]
     load_s = chance.uniform(LOAD_S_MIN, LOAD_S_MAX)
-    lead_s = chance.uniform(0.0, REWRITE_LEAD_S)
+    lead_s = chance.uniform(0.0, LEAD_S_MAX[act])
     try:
-        await asyncio.sleep(load_s - lead_s)
-        if rewritten:
+        await asyncio.sleep(max(load_s - lead_s, LOAD_S_MIN))
+        if act == "supervisor killed":
+            server.kill(Kind.SUPERVISOR)
+        if act == "rewritten":
             client = connect(address or server.store.address, timeout_s=5.0)
             client.bgrewriteaof()
             client.close()
@@ -188,18 +190,20 @@ async def run(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
         Durability.EVERY_SECOND.value: options.count,
         CONTROL: options.controls,
     }
+    if options.durability:
+        plan = {kind: count if kind in (options.durability, CONTROL) else 0 for kind, count in plan.items()}
     moments: dict[str, list[Moment]] = {kind: [] for kind in plan}
-    for number in range(max(plan.values())):
+    for number in range(max(plan.values())):  # in turn, so that a machine's slow minute hits all of them
         for kind, count in plan.items():
             if number >= count:
                 continue
-            rewritten = kind != CONTROL and number >= FIRST_REWRITE and number % 2 == 1
+            act = ACTS[number % len(ACTS)] if kind != CONTROL else ""
             place = scratch / f"{kind}-{number}"
-            moment = await one_moment(kind, place, root, library, chance, rewritten=rewritten)
+            moment = await one_moment(kind, place, root, library, chance, act)
             shutil.rmtree(place, ignore_errors=True)
             moments[kind].append(moment)
             print(
-                f"{kind:12} {number + 1:2}{' rewritten' if rewritten else '':10} {moment.acknowledged:6,} acknowledged"
+                f"{kind:12} {number + 1:2} {act:18} {moment.acknowledged:6,} acknowledged"
                 ", "
                 f"{moment.cut_bytes:9,} bytes cut, {len(moment.lost_ages_s):5,} lost, the oldest "
                 f"{max(moment.lost_ages_s, default=0.0):.2f} s old; {moment.lost_between:,} when cut in between",
@@ -235,6 +239,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10, help="moments under each durability")
     parser.add_argument("--controls", type=int, default=2)
+    parser.add_argument("--durability", choices=[one.value for one in Durability], help="default: both")
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--root", type=Path, default=DEMO_ROOT, help="generations; the current one is copied")
     parser.add_argument("--keep", action="store_true", help="do not delete the scratch directory")
