@@ -32,12 +32,16 @@ from server.health import Health
 from server.logs import RequestLog, configure_logs
 from server.metrics import Gauges, Metrics, MetricsListener
 from server.service import RecommendationService
+from server.state.known_purges import KnownPurges
 from server.state.reader import StateReader
 from server.state.stateful_engine import StatefulEngine
 from server.store.address import StoreAddress
 from server.store.connection import connect
 from server.store.keeper import StoreKeeper
 from server.streaming import StreamService
+
+PURGES_TIMEOUT_S = 5.0
+"""To read the whole purge list, on the thread that follows changes."""
 
 LAST_BYTES_S = 0.05
 """Between the last answer and the end of its connection: grpcio hands bytes to the kernel on threads of its own."""
@@ -58,13 +62,16 @@ class Server:
 
         `store`: where it is, or will be soon; None: nothing is remembered, events and changes of items are refused.
         """
-        self._catalogue = CatalogueFollower(store) if store is not None else None
         self._desk = CatalogueDesk(config, store) if store is not None and config.admin.enabled else None
         self._config = config
         self.store = store
-        self._states = None
+        self._states: StateReader | None = None
+        self._catalogue: CatalogueFollower | None = None
         if store is not None:
-            self._states = StateReader(connect(store, timeout_s=config.store.read_timeout_ms / 1000))
+            purges = KnownPurges(connect(store, timeout_s=PURGES_TIMEOUT_S))
+            reading = connect(store, timeout_s=config.store.read_timeout_ms / 1000)
+            self._states = StateReader(reading, purges)
+            self._catalogue = CatalogueFollower(store, on_purge=purges.heard, on_gap=purges.read_again)
         self._fallback_id = fallback_id
         self._loop = asyncio.get_running_loop()
         self._started_at_s = time.time()

@@ -11,6 +11,7 @@ import structlog
 from valkey import Valkey
 
 from server.domain import Query
+from server.state.known_purges import KnownPurges
 from server.state.packed import StateInvalid, unpack
 from server.state.recent import ShopperStates, state_keys, states_of
 from server.store.errors import StoreError, translated
@@ -24,9 +25,10 @@ _LOGGER = structlog.stdlib.get_logger("twinrank.state")
 class StateReader:
     """The recent states, for any thread; never raises for what the store does."""
 
-    def __init__(self, connection: Valkey, clock: Callable[[], float] = time.monotonic) -> None:
-        """`connection` has the time limit of one read."""
+    def __init__(self, connection: Valkey, purges: KnownPurges, clock: Callable[[], float] = time.monotonic) -> None:
+        """`connection` has the time limit of one read; `purges` speak while it fails."""
         self._connection = connection
+        self._purges = purges
         self._clock = clock
         self._silent_until_s = 0.0
         self._failing = False
@@ -38,14 +40,14 @@ class StateReader:
         if not keys:
             return ShopperStates.nothing(len(queries))
         if self._clock() < self._silent_until_s:
-            return ShopperStates.nothing(len(queries), named=np.diff(first) > 0)
+            return ShopperStates.missing(np.diff(first) > 0, self._purges.of(queries))
         try:
             with translated():
                 values = cast("list[bytes | None]", self._connection.mget(keys))
             packed = unpack(values)
         except (StoreError, StateInvalid) as error:
             self._note_failure(error)
-            return ShopperStates.nothing(len(queries), named=np.diff(first) > 0)
+            return ShopperStates.missing(np.diff(first) > 0, self._purges.of(queries))
         if self._failing:
             self._failing = False
             _LOGGER.info("recent states can be read again")

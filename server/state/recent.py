@@ -32,13 +32,18 @@ class ShopperStates:
         return len(self.purged_ms)
 
     @classmethod
-    def nothing(cls, query_count: int, named: NDArray[np.bool_] | None = None) -> ShopperStates:
+    def nothing(cls, query_count: int) -> ShopperStates:
+        """There was nobody to ask for."""
+        return cls.missing(np.zeros(query_count, np.bool_), np.zeros(query_count))
+
+    @classmethod
+    def missing(cls, named: NDArray[np.bool_], purged_ms: NDArray[np.float64]) -> ShopperStates:
         """No events for anybody; `named` (B,) are those whose state could not be had."""
         return cls(
-            np.zeros(query_count + 1, np.int64),
+            np.zeros(len(named) + 1, np.int64),
             np.zeros(0, RECORD_DTYPE),
-            np.zeros(query_count),
-            np.zeros(query_count, np.uint8) if named is None else named * np.uint8(StateGap.UNAVAILABLE),
+            purged_ms,
+            named * np.uint8(StateGap.UNAVAILABLE),
         )
 
     def take(self, places: Sequence[int]) -> ShopperStates:

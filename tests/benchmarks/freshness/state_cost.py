@@ -27,6 +27,7 @@ from index.generation.pointer import current_id
 from index.item_ids import ItemIds
 from server.domain import RecommendQuery, RepeatPolicy, Shopper
 from server.fitness import ITEM_IDS_FILE
+from server.state.known_purges import KnownPurges
 from server.state.packed import HEADER, RECORD_DTYPE, VERSION, item_hash, type_hash, user_key
 from server.state.reader import StateReader
 from server.state.stateful_engine import StatefulEngine
@@ -96,7 +97,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, ValkeyProcess(Path(scratch)) as process:
         client = process.client()
         store = psutil.Process(int(client.info("server")["process_id"]))
-        stateful = StatefulEngine(engine, StateReader(connect(StoreAddress(process.url), timeout_s=1)))
+        connection = connect(StoreAddress(process.url), timeout_s=1)
+        stateful = StatefulEngine(engine, StateReader(connection, KnownPurges(connection)))
         for name, new_count in (("state_cpu_us", NEW_EVENTS), ("state_cpu_us_all_new", EVENTS_A_SHOPPER)):
             fill(client, user_ids, items, as_of_s, new_count)
             cpu_us(stateful.answer, batches, store)
