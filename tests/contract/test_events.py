@@ -22,9 +22,9 @@ from server.state.packed import item_hash, type_hash, unpack, user_key
 from server.state.token import read_token
 from tests.contract.calls import counted, failure_of
 from tests.server.conftest import Running, make_config, publish, serve
-from tests.server.events.store_process import StoreProcess
 from tests.server.statuses import details_of, fields_of, reason_of
 from tests.server.statuses import unpack as detail
+from tests.server.store_process import StoreProcess
 from tests.server.stubs import event_stub, reflection_stub
 from tests.server.waiting import until
 

@@ -26,7 +26,7 @@ from server.events.purging import purge
 from server.state.packed import log_key, shard
 from tests.conftest import SmallModel
 from tests.end_to_end.processes import command
-from tests.server.events.store_process import StoreProcess
+from tests.server.store_process import StoreProcess
 from towers.commands.one_update import Update
 from towers.commands.train import exact_search
 from towers.schema import Dataset, ShopConfig, load_dataset, read_shop_config

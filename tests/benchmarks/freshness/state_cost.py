@@ -12,7 +12,6 @@ import argparse
 import itertools
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,10 +30,9 @@ from server.state.known_purges import KnownPurges
 from server.state.packed import HEADER, RECORD_DTYPE, VERSION, item_hash, type_hash, user_key
 from server.state.reader import StateReader
 from server.state.stateful_engine import StatefulEngine
-from server.store.address import StoreAddress
 from server.store.connection import connect
 from tests.benchmarks.in_process import open_engine
-from tests.server.state.valkey_process import ValkeyProcess
+from tests.server.store_process import StoreProcess
 
 BATCH_SIZE = 16
 EVENTS_A_SHOPPER = 50
@@ -94,10 +92,10 @@ def main() -> None:
     starts = itertools.cycle(range(0, len(queries) - BATCH_SIZE + 1, BATCH_SIZE))
     batches = [queries[start : start + BATCH_SIZE] for start in itertools.islice(starts, options.batches)]
     figures = {}
-    with tempfile.TemporaryDirectory() as scratch, ValkeyProcess(Path(scratch)) as process:
-        client = process.client()
+    with StoreProcess() as process:
+        client = process.client
         store = psutil.Process(int(client.info("server")["process_id"]))
-        connection = connect(StoreAddress(process.url), timeout_s=1)
+        connection = connect(process.address, timeout_s=1)
         stateful = StatefulEngine(engine, StateReader(connection, KnownPurges(connection)))
         for name, new_count in (("state_cpu_us", NEW_EVENTS), ("state_cpu_us_all_new", EVENTS_A_SHOPPER)):
             fill(client, user_ids, items, as_of_s, new_count)

@@ -20,7 +20,7 @@ from index.generation.pointer import current_id
 from server.events.log_entry import encode_fields
 from server.state.packed import log_key, shard
 from tests.benchmarks.freshness.shop import AS_OF_S, copied_generations
-from tests.server.events.store_process import StoreProcess
+from tests.server.store_process import StoreProcess
 from towers.schema import Dataset, load_dataset, read_shop_config
 
 DAY_S = 86_400

@@ -21,18 +21,18 @@ from server.model import load_engine, open_serving_model
 from server.serving_model import ServingModel
 from server.store.connection import connect_async
 from tests.conftest import SmallGeneration
-from tests.server.catalogue.valkey_process import ValkeyProcess
 from tests.server.real_engine import PLACEMENTS, listed, one, recommend
+from tests.server.store_process import StoreProcess
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[ValkeyProcess]:
-    with ValkeyProcess(tmp_path) as process:
+def store() -> Iterator[StoreProcess]:
+    with StoreProcess() as process:
         yield process
 
 
 @pytest.fixture
-async def writer(store: ValkeyProcess, own_generations: SmallGeneration) -> AsyncIterator[CatalogueWriter]:
+async def writer(store: StoreProcess, own_generations: SmallGeneration) -> AsyncIterator[CatalogueWriter]:
     client = connect_async(store.address, timeout_s=5)
     yield CatalogueWriter(client, own_generations.root)
     await client.aclose()
@@ -74,7 +74,7 @@ def load(root: Path) -> tuple[Engine, ServingModel]:
 
 
 @pytest.fixture
-def start_worker(store: ValkeyProcess, own_generations: SmallGeneration) -> Iterator[Callable[..., Worker]]:
+def start_worker(store: StoreProcess, own_generations: SmallGeneration) -> Iterator[Callable[..., Worker]]:
     """Starts a worker on the current generation, caught up and following."""
     with ExitStack() as stack:
 

@@ -38,8 +38,8 @@ from server.store.address import StoreAddress
 from server.store.connection import connect_async
 from tests.conftest import SmallGeneration
 from tests.server.catalogue.conftest import Worker, ids_of, item
-from tests.server.catalogue.valkey_process import ValkeyProcess
 from tests.server.real_engine import listed, recommend
+from tests.server.store_process import StoreProcess
 from tests.server.waiting import until
 
 StartWorker = Callable[..., Worker]
@@ -67,7 +67,7 @@ async def changed(writer: CatalogueWriter, small_generation: SmallGeneration) ->
 
 
 async def test_the_same_items_are_answered_before_and_after(
-    changed: dict[str, str], start_worker: StartWorker, own_generations: SmallGeneration, store: ValkeyProcess
+    changed: dict[str, str], start_worker: StartWorker, own_generations: SmallGeneration, store: StoreProcess
 ) -> None:
     before = start_worker()
     generation = await compacted(own_generations.root, store.address)
@@ -95,10 +95,10 @@ async def test_the_same_items_are_answered_before_and_after(
 
 
 async def test_the_files_say_what_was_built_in(
-    changed: dict[str, str], own_generations: SmallGeneration, store: ValkeyProcess
+    changed: dict[str, str], own_generations: SmallGeneration, store: StoreProcess
 ) -> None:
     old = open_generation(own_generations.root, own_generations.generation_id)
-    last = store.client().xrevrange("tr:changes", count=1)[0][0].decode()
+    last = store.client.xrevrange("tr:changes", count=1)[0][0].decode()
     new = await compacted(own_generations.root, store.address)
     facts = new.manifest.metadata
     assert (facts["item_count"], facts["retrievable_count"]) == (45, 43)
@@ -122,7 +122,7 @@ def positions_of(generation: Generation) -> dict[str, Any]:
 
 
 async def test_rows_are_free_again_and_changes_go_on(
-    writer: CatalogueWriter, start_worker: StartWorker, own_generations: SmallGeneration, store: ValkeyProcess
+    writer: CatalogueWriter, start_worker: StartWorker, own_generations: SmallGeneration, store: StoreProcess
 ) -> None:
     await writer.upsert([item(f"boots-{number}", **BOOTS) for number in range(1_000)])
     await compacted(own_generations.root, store.address)
@@ -139,7 +139,7 @@ async def test_sold_out_items_come_back_into_a_compacted_generation(
     writer: CatalogueWriter,
     start_worker: StartWorker,
     own_generations: SmallGeneration,
-    store: ValkeyProcess,
+    store: StoreProcess,
 ) -> None:
     await compacted(own_generations.root, store.address)
     worker = start_worker()
@@ -148,7 +148,7 @@ async def test_sold_out_items_come_back_into_a_compacted_generation(
 
 
 async def test_a_rollback_forgets_nothing(
-    changed: dict[str, str], start_worker: StartWorker, own_generations: SmallGeneration, store: ValkeyProcess
+    changed: dict[str, str], start_worker: StartWorker, own_generations: SmallGeneration, store: StoreProcess
 ) -> None:
     await compacted(own_generations.root, store.address)
     after = start_worker().retrievable()
@@ -161,9 +161,9 @@ async def test_documents_leave_the_store_when_every_generation_holds_them(
     writer: CatalogueWriter,
     start_worker: StartWorker,
     own_generations: SmallGeneration,
-    store: ValkeyProcess,
+    store: StoreProcess,
 ) -> None:
-    root, client = own_generations.root, store.client()
+    root, client = own_generations.root, store.client
     await compacted(root, store.address)
     assert client.hlen("tr:items") == 6  # the first generation is still there, and may be rolled back to
     for path in (root / own_generations.generation_id).iterdir():
@@ -176,7 +176,7 @@ async def test_documents_leave_the_store_when_every_generation_holds_them(
     assert {"boots-new", "bare", "later"} <= start_worker().retrievable()
 
 
-async def test_without_a_change_nothing_is_built(own_generations: SmallGeneration, store: ValkeyProcess) -> None:
+async def test_without_a_change_nothing_is_built(own_generations: SmallGeneration, store: StoreProcess) -> None:
     arguments = ["compact", "--root", str(own_generations.root), "--store", store.address.url]
     done = await asyncio.to_thread(CliRunner().invoke, app, arguments)
     assert (done.exit_code, "nothing has changed" in done.output) == (0, True), done.output
@@ -184,9 +184,9 @@ async def test_without_a_change_nothing_is_built(own_generations: SmallGeneratio
 
 
 async def test_a_stream_that_was_cut_is_compacted_once(
-    changed: dict[str, str], own_generations: SmallGeneration, store: ValkeyProcess
+    changed: dict[str, str], own_generations: SmallGeneration, store: StoreProcess
 ) -> None:
-    store.client().xtrim("tr:changes", maxlen=0, approximate=False)
+    store.client.xtrim("tr:changes", maxlen=0, approximate=False)
     await compacted(own_generations.root, store.address)
     said: list[str] = []
     again = await asyncio.to_thread(compact_generations, own_generations.root, store.address, None, said.append)
@@ -194,7 +194,7 @@ async def test_a_stream_that_was_cut_is_compacted_once(
 
 
 async def test_two_at_once_are_one_too_many_and_a_newer_generation_stays(
-    changed: dict[str, str], own_generations: SmallGeneration, store: ValkeyProcess
+    changed: dict[str, str], own_generations: SmallGeneration, store: StoreProcess
 ) -> None:
     root = own_generations.root
     with (root / LOCK_NAME).open("ab") as file:
@@ -208,7 +208,7 @@ async def test_two_at_once_are_one_too_many_and_a_newer_generation_stays(
 
 
 async def test_a_killed_compaction_leaves_nothing_and_the_next_succeeds(
-    changed: dict[str, str], own_generations: SmallGeneration, store: ValkeyProcess
+    changed: dict[str, str], own_generations: SmallGeneration, store: StoreProcess
 ) -> None:
     root = own_generations.root
     command = [sys.executable, "-m", "index", "compact", "--root", str(root), "--store", store.address.url]
@@ -222,9 +222,9 @@ async def test_a_killed_compaction_leaves_nothing_and_the_next_succeeds(
 
 
 async def test_the_stream_is_kept_short_and_what_it_lost_is_counted_all_the_same(
-    changed: dict[str, str], own_generations: SmallGeneration, store: ValkeyProcess
+    changed: dict[str, str], own_generations: SmallGeneration, store: StoreProcess
 ) -> None:
-    plain = store.client()
+    plain = store.client
     plain.xtrim("tr:changes", maxlen=0, approximate=False)
     client = connect_async(store.address, timeout_s=5)
     never = CatalogueConfig(compact_at_items=1_000)
@@ -249,7 +249,7 @@ async def test_the_stream_is_kept_short_and_what_it_lost_is_counted_all_the_same
 
 
 async def test_it_begins_by_itself_when_enough_has_changed_and_a_failure_is_told(
-    writer: CatalogueWriter, own_generations: SmallGeneration, store: ValkeyProcess
+    writer: CatalogueWriter, own_generations: SmallGeneration, store: StoreProcess
 ) -> None:
     root = own_generations.root
     config = CatalogueConfig(compact_at_items=3, compact_interval_s_min=0.1)
@@ -275,7 +275,7 @@ async def test_it_begins_by_itself_when_enough_has_changed_and_a_failure_is_told
 
 
 async def test_a_training_that_decides_anew_brings_nothing_back(
-    changed: dict[str, str], start_worker: StartWorker, own_generations: SmallGeneration, store: ValkeyProcess
+    changed: dict[str, str], start_worker: StartWorker, own_generations: SmallGeneration, store: StoreProcess
 ) -> None:
     before = start_worker().retrievable()
     generation = await compacted(own_generations.root, store.address)

@@ -12,8 +12,8 @@ from server.domain import SimilarItemsAnswer, SimilarItemsQuery
 from server.errors import CatalogueFull
 from tests.conftest import SmallGeneration
 from tests.server.catalogue.conftest import Worker, ids_of, item, load
-from tests.server.catalogue.valkey_process import ValkeyProcess
 from tests.server.real_engine import listed, one, recommend
+from tests.server.store_process import StoreProcess
 from tests.server.waiting import until
 
 SOON_S = 3.0
@@ -134,7 +134,7 @@ async def test_nothing_comes_back_with_a_restart(
 async def test_nothing_comes_back_while_the_store_is_away(
     writer: CatalogueWriter,
     start_worker: StartWorker,
-    store: ValkeyProcess,
+    store: StoreProcess,
     small_generation: SmallGeneration,
     own_generations: SmallGeneration,
 ) -> None:
@@ -142,7 +142,7 @@ async def test_nothing_comes_back_while_the_store_is_away(
     gone, later = ids_of(small_generation)[7:9]
     await writer.delete([gone])
     await until(lambda: gone not in worker.retrievable(), SOON_S)
-    store.kill()
+    store.stop()
     await until(lambda: not worker.follower.connected, 5.0)
     assert gone not in worker.everything()
     engine, serving = load(own_generations.root)  # a swap without a store
@@ -158,16 +158,16 @@ async def test_nothing_comes_back_while_the_store_is_away(
 
 
 async def test_what_the_stream_no_longer_holds_is_read_from_the_documents(
-    writer: CatalogueWriter, start_worker: StartWorker, store: ValkeyProcess
+    writer: CatalogueWriter, start_worker: StartWorker, store: StoreProcess
 ) -> None:
     worker = start_worker()
     await until(lambda: worker.follower.connected, 5.0)
-    store.kill()
+    store.stop()
     await until(lambda: not worker.follower.connected, 5.0)
     store.start()
     # The follower may be back by now or not: the change is in the stream for a moment only.
     await writer.upsert([item("boots-new", **BOOTS)])
-    store.client().xtrim("tr:changes", maxlen=0, approximate=False)
+    store.client.xtrim("tr:changes", maxlen=0, approximate=False)
     await until(lambda: "boots-new" in worker.retrievable(), 5.0)
 
 
@@ -196,7 +196,7 @@ async def test_when_the_rows_are_used_up_new_items_are_refused_and_old_ones_chan
 
 
 async def test_a_worker_without_a_row_left_goes_on(
-    writer: CatalogueWriter, start_worker: StartWorker, store: ValkeyProcess
+    writer: CatalogueWriter, start_worker: StartWorker, store: StoreProcess
 ) -> None:
     worker = start_worker()
     worker.live.counts.spare_left = 1
@@ -206,7 +206,7 @@ async def test_a_worker_without_a_row_left_goes_on(
     assert found & {"one", "two", "three"} == {"one"}
 
 
-async def test_purges_are_handed_on(start_worker: StartWorker, store: ValkeyProcess) -> None:
+async def test_purges_are_handed_on(start_worker: StartWorker, store: StoreProcess) -> None:
     heard: list[tuple[str, bytes, str]] = []
     gaps: list[None] = []
     worker = start_worker(
@@ -214,14 +214,14 @@ async def test_purges_are_handed_on(start_worker: StartWorker, store: ValkeyProc
         on_gap=lambda: gaps.append(None),
     )
     await until(lambda: worker.follower.connected, 5.0)
-    position = store.client().xadd("tr:changes", {"k": "purge", "id": "u:u01", "d": "{}"})
+    position = store.client.xadd("tr:changes", {"k": "purge", "id": "u:u01", "d": "{}"})
     await until(lambda: bool(heard), SOON_S)
     assert heard == [("u:u01", b"{}", position.decode())]
     assert gaps
 
 
-def test_a_document_that_nobody_can_read_is_passed_over(start_worker: StartWorker, store: ValkeyProcess) -> None:
-    client = store.client()
+def test_a_document_that_nobody_can_read_is_passed_over(start_worker: StartWorker, store: StoreProcess) -> None:
+    client = store.client
     client.hset("tr:items", "broken", b"{]")
     client.hset("tr:items", "sound", b'{"attributes":{"brand":"Kestrel"},"available":true,"at":"5-1"}')
     worker = start_worker()

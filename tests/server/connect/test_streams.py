@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import valkey
 
 from server.connect.errors import SourceUnusable
 from server.connect.streams import StreamSource
 from tests.server.connect.conftest import process, quarantined, rows
 from tests.server.connect.event_server import EventServer
-from tests.server.connect.valkey_process import client, valkey_server
+from tests.server.store_process import StoreProcess
 from tests.server.waiting import until_in_thread
 
 KEY = "shop:events"
@@ -22,17 +23,17 @@ KEY = "shop:events"
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    with valkey_server() as address:
-        yield address
+    with StoreProcess() as store:
+        yield store.address.url
 
 
 def pending(url: str) -> int:
-    with client(url) as asked:
+    with valkey.Valkey.from_url(url) as asked:
         return int(asked.xpending(KEY, "twinrank")["pending"])
 
 
 def fill(url: str, count: int) -> None:
-    with client(url) as filled:
+    with valkey.Valkey.from_url(url) as filled:
         pipeline = filled.pipeline(transaction=False)
         for row in rows(count):
             pipeline.xadd(KEY, row)
@@ -43,7 +44,7 @@ def test_entries_arrive_once_and_are_acknowledged_to_the_group(
     url: str, events: EventServer, run: Any, tmp_path: Path
 ) -> None:
     fill(url, 250)
-    with client(url) as filled:
+    with valkey.Valkey.from_url(url) as filled:
         filled.xadd(KEY, {"nothing": "useful"})
         filled.xadd(KEY, {b"user_id": b"\xff"})
     arguments = ("stream", events.target, "--url", url, "--key", KEY, "--idle-exit-s", 0.2)
@@ -61,7 +62,7 @@ def test_entries_arrive_once_and_are_acknowledged_to_the_group(
 
 
 def test_an_entry_without_a_time_has_the_time_of_its_id(url: str, events: EventServer, run: Any) -> None:
-    with client(url) as filled:
+    with valkey.Valkey.from_url(url) as filled:
         row = json.dumps({"event_type": "view", "user_id": "u", "item_id": "i"})
         filled.xadd(KEY, {"e": row}, id="1793491200123-4")
     status, output = run("stream", events.target, "--url", url, "--key", KEY, "--json-field", "e", "--idle-exit-s", 0.2)
@@ -117,7 +118,7 @@ def test_what_another_consumer_is_still_at_is_left_to_it(url: str, events: Event
 def test_a_stream_that_goes_away_is_waited_for(url: str) -> None:
     fill(url, 3)
     source = StreamSource(url, KEY, "twinrank", "one")
-    with client(url) as other:
+    with valkey.Valkey.from_url(url) as other:
         other.client_kill_filter(_type="normal", skipme=True)
         first = source.read(2, 0.1)
         assert first is not None
@@ -131,7 +132,7 @@ def test_a_stream_that_goes_away_is_waited_for(url: str) -> None:
 
 
 def test_what_is_no_stream_is_said(url: str, run: Any) -> None:
-    with client(url) as filled:
+    with valkey.Valkey.from_url(url) as filled:
         filled.set("text", "text")
     with pytest.raises(SourceUnusable, match="the stream text cannot be read"):
         StreamSource(url, "text", "twinrank", "one")

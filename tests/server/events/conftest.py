@@ -10,7 +10,7 @@ import pytest
 from server.config import ServerConfig
 from server.events.decoding import EventDecoder
 from server.events.writer import EventWriter
-from tests.server.events.store_process import StoreProcess
+from tests.server.store_process import StoreProcess
 
 
 @pytest.fixture(scope="session")

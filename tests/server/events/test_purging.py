@@ -23,10 +23,10 @@ from server.events.writer import EventWriter
 from server.state.packed import unpack, user_key, visitor_key
 from tests.contract.calls import failure_of
 from tests.server.conftest import TOKEN, make_config, serve
-from tests.server.events.store_process import StoreProcess
 from tests.server.events.test_decoding import at, event
 from tests.server.events.test_writer import FOREVER_MS, write
 from tests.server.statuses import fields_of, reason_of
+from tests.server.store_process import StoreProcess
 from tests.server.stubs import event_stub
 
 AUTHORIZED = (("authorization", f"Bearer {TOKEN}"),)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from server.events.batch import APPEND, FORGET, MERGE, RELEASE
 from server.state.packed import HEADER, RECORD, event_id_hash, unpack
-from tests.server.events.store_process import StoreProcess
+from tests.server.store_process import StoreProcess
 
 IDS_MAX, DEEDS_MAX, SIGNALS_MAX = 4, 3, 2
 LIMITS = (IDS_MAX, DEEDS_MAX, SIGNALS_MAX, 60_000)

@@ -31,8 +31,8 @@ from server.state.packed import (
     user_key,
     visitor_key,
 )
-from tests.server.events.store_process import StoreProcess
 from tests.server.events.test_decoding import at, event
+from tests.server.store_process import StoreProcess
 
 NOW_S = 1_700_000_000.0
 FOREVER_MS = 2**50

