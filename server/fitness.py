@@ -15,11 +15,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from index.filters.attributes import VOCABULARIES_FILE
+from server.generation_files import CATALOGUE_FILE as CATALOGUE_FILE
+from server.generation_files import ITEM_IDS_FILE as ITEM_IDS_FILE
+from server.generation_files import USER_IDS_FILE as USER_IDS_FILE
 from server.serving_model import ServingModel
 from towers.model import RANKER_FILE, TOWERS_FILE
 from towers.snapshot import ITEMS_FILE, USERS_FILE
 
-ITEM_IDS_FILE, USER_IDS_FILE, CATALOGUE_FILE = "items.ids", "users.ids", "catalogue.parquet"
 CATALOGUE_ROWS_COMPARED = 1_000
 """Items of the catalogue whose ids are compared with ITEM_IDS_FILE: another order is found by a few, too."""
 

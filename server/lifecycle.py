@@ -29,7 +29,7 @@ from server.events.writer import EventWriter
 from server.front_grpcio import RECOMMENDATION_SERVICE, CallAdapter, GrpcioFront, build_server
 from server.generations import GenerationFollower, Loader
 from server.health import Health
-from server.logs import RequestLog, configure_logs
+from server.logs import RequestLog, configure_logs, log_listening
 from server.metrics import Gauges, Metrics, MetricsListener
 from server.service import RecommendationService
 from server.state.known_purges import KnownPurges
@@ -268,21 +268,6 @@ async def _serve_until_signal(config: ServerConfig, load: Loader, keeper: StoreK
     finally:
         await server.stop()
     return 0
-
-
-def log_listening(
-    config: ServerConfig, port: int, admin_port: int, metrics_port: int, generation_id: str, **more: object
-) -> None:
-    """The line that says that callers may come, and where."""
-    _LOGGER.info(
-        "listening",
-        host=config.listen.host,
-        port=port,
-        admin_port=admin_port,
-        metrics_port=metrics_port,
-        generation_id=generation_id,
-        **more,
-    )
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -14,7 +14,7 @@ from typing import TextIO
 import structlog
 
 from server.call import Call
-from server.config import LogsConfig
+from server.config import LogsConfig, ServerConfig
 from server.status import ErrorStatus
 
 _SHARED: list[structlog.typing.Processor] = [
@@ -43,6 +43,21 @@ def configure_logs(config: LogsConfig, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[config.level.upper()]),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
+    )
+
+
+def log_listening(
+    config: ServerConfig, port: int, admin_port: int, metrics_port: int, generation_id: str, **more: object
+) -> None:
+    """The line that says that callers may come, and where."""
+    structlog.stdlib.get_logger("twinrank.server").info(
+        "listening",
+        host=config.listen.host,
+        port=port,
+        admin_port=admin_port,
+        metrics_port=metrics_port,
+        generation_id=generation_id,
+        **more,
     )
 
 

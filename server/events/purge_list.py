@@ -18,7 +18,7 @@ from index.generation import ChecksumMismatch, GenerationError, Manifest, list_g
 from index.generation.positions import POSITIONS_FILE, LivePositions
 from index.generation.reader import hash_file
 from index.item_ids import ItemIds
-from server.fitness import USER_IDS_FILE
+from server.generation_files import USER_IDS_FILE
 
 PURGED_KEY = "tr:purged"
 """A hash: person to JSON of purged_ms and first_ms."""

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from server.config import ServerConfig
 from server.examination import Loading
-from server.logs import RequestLog, configure_logs
+from server.logs import RequestLog, configure_logs, log_listening
 from server.metrics import Metrics, MetricsListener
 from server.store.keeper import StoreKeeper
 from server.workers.forkserver import start_forkserver
@@ -203,8 +203,6 @@ class _Supervisor:
         await self._pool.until_listening()
         if self._pool.failure:
             return
-        from server.lifecycle import log_listening
-
         log_listening(
             self._config,
             self._port,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -104,3 +106,14 @@ async def test_a_worker_stops_when_its_supervisor_ended_before_it_had_read_all_t
     await asyncio.wait_for(work._obey(reader), 10)
     assert work._stop.is_set()
     writer.close()
+
+
+def test_the_supervisor_imports_no_model() -> None:
+    parts = "server.workers.supervisor, server.admin_service, server.front_grpcio, server.store.embedded"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, {parts}; print({{'torch', 'faiss'}} & set(sys.modules))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "set()\n"
