@@ -27,6 +27,8 @@ from server.store.errors import StoreError, translated
 
 LOOK_INTERVAL_S = 5.0
 """How often the changes since the last look are counted."""
+STOP_RETRY_S = 1.0
+"""After so long the end is asked for again."""
 CHANGES_KEPT_S, TRIM_INTERVAL_S = 3_600.0, 60.0
 """The stream keeps the changes of an hour, and is cut once a minute."""
 STORE_VARIABLE = "TWINRANK_COMPACT_STORE"
@@ -72,9 +74,11 @@ class Compaction:
 
     async def stop(self) -> None:
         """Ends the work, and the other process where there is one."""
-        if self._task is not None:
+        if self._task is None:
+            return
+        while not self._task.done():  # again and again: the store's client may lose a cancellation
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait((self._task,), timeout=STOP_RETRY_S)
 
     async def _run(self) -> None:
         while True:
