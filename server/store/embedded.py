@@ -148,6 +148,8 @@ class EmbeddedStore:
                 self._try_to_adopt(process)
             process.end()
             _LOGGER.info("store stopped", directory=str(self.directory.path))
+        elif self._process is not None:
+            self._process.is_living()  # it was killed a moment ago: looking is what takes the child in
         if self._syncing is not None:
             self._syncing.stop()
             self._syncing = None

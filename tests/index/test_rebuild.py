@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from index.__main__ import app
 from index.commands.rebuild import publish
-from index.generation import Generation, current_id, open_generation
+from index.generation import Generation, current_id, list_generations, open_generation
 from index.searcher import VectorsInvalid
 from server.domain import ScoreAnswer, SimilarItemsAnswer, SimilarItemsQuery
 from server.engine import Engine
@@ -216,14 +217,17 @@ def test_a_model_whose_training_diverged_is_not_published(
 def test_publishing_leaves_the_pointer_and_the_command_moves_it(
     small_generation: SmallGeneration, small_model: SmallModel, small_shop_config: Path, tmp_path: Path
 ) -> None:
-    text = small_shop_config.read_text().replace('"var/small"', f'"{small_model.config.shop.work_dir}"')
+    work_dir = shutil.copytree(small_model.config.shop.work_dir, tmp_path / "work")
+    text = small_shop_config.read_text().replace('"var/small"', f'"{work_dir}"')
     config = tmp_path / "shop.toml"
     config.write_text(text)
-    before = current_id(small_generation.root)
+    root = work_dir / "generations"
+    before = current_id(root)
     result = CliRunner().invoke(app, ["rebuild", str(config), "--no-activate"])
     assert result.exit_code == 0, result.output
     assert "published, not activated" in result.stdout
-    assert current_id(small_generation.root) == before
+    assert current_id(root) == before == small_generation.generation_id
+    assert list_generations(small_generation.root) == [small_generation.generation_id]
 
 
 def test_what_is_wrong_is_said_in_one_line(small_shop_config: Path, tmp_path: Path) -> None:
