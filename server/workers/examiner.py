@@ -9,12 +9,14 @@ worker. Where the examination fails in any other way, they know no more than bef
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
 from contextlib import suppress
 
 import structlog
+from pydantic import BaseModel
 
 from index.generation import Seal
 from server.config import ServerConfig
@@ -24,6 +26,8 @@ from server.workers.parent_death import signal_when_parent_ends
 
 FINDINGS_KEPT = 4
 """The current generation, the one before it, and what came between."""
+BACKGROUND_NICENESS = 10
+"""While others serve; at the start nobody does, and everybody waits for the examiner."""
 EXAMINATION_S_MAX = 300.0
 STATUS_UNFIT = 1
 EXIT_PATIENCE_S = 2.0
@@ -41,6 +45,7 @@ class Examiner:
         self._config = config
         self._loading = loading
         self._examinations: dict[str, asyncio.Task[Finding]] = {}
+        self._served = False
 
     async def ask(self, generation_id: str) -> Finding:
         """What is known of it; finds out first, unless that has begun. What did not fit is examined anew each time."""
@@ -72,7 +77,8 @@ class Examiner:
         except (OSError, EOFError):
             _LOGGER.warning("examiner could not be forked", exc_info=True)
             return Finding(seal=seal)
-        status = await _tried(process, seal)
+        status = await _tried(process, seal, background=self._served)
+        self._served = True  # whoever asks from now on has a generation to serve meanwhile
         if status is not None and -status in FAULTS:
             refused = f"a process that loaded it for trial ended with {signal.Signals(-status).name}"
             return Finding(seal=seal, refused=refused)
@@ -80,11 +86,18 @@ class Examiner:
         return Finding(seal=seal, fits=status == 0)
 
 
-async def _tried(process: Forked, seal: Seal) -> int | None:
+class Order(BaseModel):
+    """What the forked process is told: which generation, and whether others serve meanwhile."""
+
+    seal: Seal
+    background: bool
+
+
+async def _tried(process: Forked, seal: Seal, *, background: bool) -> int | None:
     """The exit status of the process once it has loaded the generation; None when it did not end in time."""
     try:
         async with asyncio.timeout(EXAMINATION_S_MAX):
-            process.writer.write(seal.model_dump_json().encode() + b"\n")
+            process.writer.write(Order(seal=seal, background=background).model_dump_json().encode() + b"\n")
             with suppress(ConnectionError):
                 await process.reader.read()  # until it has ended
     except BaseException as error:
@@ -105,9 +118,11 @@ def examine_when_told(loading: Loading, config: ServerConfig, control: socket.so
         line = lines.readline(MESSAGE_SIZE_BYTES_MAX)
     if not line:  # nothing to examine: its checksums are wrong
         return
-    seal = Seal.model_validate_json(line)
+    order = Order.model_validate_json(line)
+    if order.background:
+        os.nice(BACKGROUND_NICENESS)
     try:
-        loading.examine(config, seal.generation_id, seal)
+        loading.examine(config, order.seal.generation_id, order.seal)
     except Exception:
         sys.exit(STATUS_UNFIT)  # the workers will find the same, and say it
 
