@@ -18,7 +18,7 @@ from google.protobuf import descriptor_pool, json_format, message_factory
 from grpc_health.v1 import health_pb2
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from twinrank.v1 import admin_pb2, recommendation_pb2
+from twinrank.v1 import admin_pb2, catalog_pb2, events_pb2, recommendation_pb2
 
 from index.config import IndexConfig
 from towers.schema import Cleaning, EventsSection, ItemsSection, ShopConfig, UsersSection
@@ -29,7 +29,8 @@ ARCHITECTURE, DATA, OPERATIONS = (ROOT / "docs" / name for name in ("architectur
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 ROOMS = ("towers", "index", "server", "client")
 FILE_LINES_MAX = 400
-CALLED = (recommendation_pb2, admin_pb2, health_pb2)  # imported, so that their services are known here
+# Imported, so that their services are known here.
+CALLED = (recommendation_pb2, events_pb2, catalog_pb2, admin_pb2, health_pb2)
 
 
 def sources(*folders: str) -> list[Path]:
