@@ -20,8 +20,9 @@ import valkey.asyncio
 from index.generation import GenerationError, current_id
 from index.generation.layout import generation_directory
 from index.generation.positions import POSITIONS_FILE, LivePositions
-from server.catalogue.document import CHANGES_KEY, ITEM_KIND, ITEMS_KEY, Position, position_in, position_of
+from server.catalogue.document import ITEM_KIND, Position, position_in, position_of
 from server.config import CatalogueConfig
+from server.state.keys import CHANGES_KEY, ITEMS_KEY
 from server.store.address import StoreAddress
 from server.store.errors import StoreError, translated
 

@@ -17,7 +17,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-ITEMS_KEY, CHANGES_KEY = "tr:items", "tr:changes"
 ITEM_KIND, PURGE_KIND = b"item", b"purge"
 
 Value = str | float

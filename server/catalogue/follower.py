@@ -24,9 +24,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from server.catalogue.document import (
-    CHANGES_KEY,
     ITEM_KIND,
-    ITEMS_KEY,
     PURGE_KIND,
     DocumentInvalid,
     ItemDocument,
@@ -37,6 +35,7 @@ from server.catalogue.document import (
     position_text,
 )
 from server.catalogue.live_items import LiveItems
+from server.state.keys import CHANGES_KEY, ITEMS_KEY
 from server.store.address import StoreAddress
 from server.store.connection import connect
 from server.store.errors import StoreError, translated

@@ -18,8 +18,9 @@ import valkey.asyncio
 
 from server.catalogue.base import BaseCatalogue, CurrentCatalogue
 from server.catalogue.change import ItemChange
-from server.catalogue.document import CHANGES_KEY, ITEMS_KEY, ItemDocument
+from server.catalogue.document import ItemDocument
 from server.errors import CatalogueBusy, CatalogueFull
+from server.state.keys import CHANGES_KEY, ITEMS_KEY
 from server.store.errors import translated
 
 ATTEMPTS_MAX = 20

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.config import StateConfig
-from server.state.packed import SHARD_COUNT, log_key, shard
+from server.state.keys import SHARD_COUNT, log_key, shard, shard_prefix
 
 _DAY_MS = 86_400_000
 
@@ -56,11 +56,6 @@ def command(*values: bytes) -> bytes:
     return b"*%d\r\n" % len(values) + b"".join(map(argument, values))
 
 
-def state_key(person: str) -> str:
-    """The key of a person's state, as `user_key` and `visitor_key` give it."""
-    return f"tr:{{{shard(person[2:]):02}}}:{person}"
-
-
 class AppendCommands:
     """Packs the commands that append events, under the limits of recent states."""
 
@@ -72,7 +67,7 @@ class AppendCommands:
         self.limits = tuple(str(limit).encode() for limit in limits)
         packed_limits = b"".join(map(argument, self.limits))
         self._logs = [argument(log_key(number).encode()) + packed_limits for number in range(SHARD_COUNT)]
-        self._keys = [f"tr:{{{number:02}}}:" for number in range(SHARD_COUNT)]
+        self._keys = [shard_prefix(number) for number in range(SHARD_COUNT)]
         self._script = b"\r\n" + argument(b"EVALSHA") + argument(APPEND.sha.encode()) + argument(b"2") + b"$"
 
     def pack(self, person: str, events: list[bytes]) -> bytes:

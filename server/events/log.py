@@ -9,7 +9,7 @@ import valkey
 
 from server.events.domain import LoggedEvent
 from server.events.log_entry import decode
-from server.state.packed import SHARD_COUNT, log_key
+from server.state.keys import SHARD_COUNT, log_key
 
 PAGE_SIZE = 2_000
 """Entries of one answer of the store: about 200 kB."""

@@ -19,11 +19,7 @@ from index.generation.positions import POSITIONS_FILE, LivePositions
 from index.generation.reader import hash_file
 from index.item_ids import ItemIds
 from server.generation_files import USER_IDS_FILE
-
-PURGED_KEY = "tr:purged"
-"""A hash: person to JSON of purged_ms and first_ms."""
-CHANGES_KEY = "tr:changes"
-"""The stream of changes of the catalogue and of purges."""
+from server.state.keys import CHANGES_KEY, PURGED_KEY
 
 
 @dataclass(frozen=True, slots=True)

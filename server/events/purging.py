@@ -19,15 +19,14 @@ from twinrank.v1 import events_pb2 as pb
 from server.call import RequestIds
 from server.config import ServerConfig
 from server.errors import InvalidRequest, StoreIsOff, Violation
-from server.events.batch import FORGET, state_key
+from server.events.batch import FORGET
 from server.events.domain import PurgeReceipt
 from server.events.log import read_entries
 from server.events.log_entry import EntryInvalid, decode_ids
 from server.events.purge_list import Purge, generations_holding, read_purges, write_purges
-from server.events.sign_in import alias_key
 from server.events.writer import refusal_of
 from server.fields import check_text
-from server.state.packed import log_key, shard
+from server.state.keys import alias_key, log_key, shard, state_key
 from server.store.address import StoreAddress
 from server.store.connection import connect
 from server.store.errors import translated

@@ -14,8 +14,8 @@ from typing import Any
 
 from valkey import exceptions as valkey_errors
 
-from server.events.batch import MERGE, RELEASE, Script, command, state_key
-from server.state.packed import shard
+from server.events.batch import MERGE, RELEASE, Script, command
+from server.state.keys import alias_key, state_key
 
 NOTED_S = 60.0
 """How long it is trusted that the store has noted a pair; a purge takes the note away."""
@@ -29,11 +29,6 @@ _NOTHING = (b"", bytes(4))
 
 Pair = tuple[str, str]
 """user_id and visitor_id."""
-
-
-def alias_key(user_id: str) -> str:
-    """The key of the set of visitors that became this user."""
-    return f"tr:{{{shard(user_id):02}}}:alias:{user_id}"
 
 
 class SignInQuestions:

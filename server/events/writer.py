@@ -24,9 +24,10 @@ from valkey import exceptions as valkey_errors
 
 from server.config import StateConfig
 from server.errors import QueueFull, ShuttingDown, StoreIsDown, StoreIsFull
-from server.events.batch import APPEND, AppendCommands, EventBatch, state_key
+from server.events.batch import APPEND, AppendCommands, EventBatch
 from server.events.domain import WriteReceipt
 from server.events.sign_in import Pair, SignIns, ask
+from server.state.keys import state_key
 from server.store.address import StoreAddress
 from server.store.connection import connect_async
 from server.store.errors import StoreFull, StoreUnavailable, StoreUnfit, store_error

@@ -32,7 +32,6 @@ RECORD_DTYPE = np.dtype(
     ]
 )
 """One event: when it came into the log (milliseconds of the store's clock), and what it was; 0 for what it has not."""
-SHARD_COUNT = 64
 
 
 def item_hash(item_id: str) -> int:
@@ -53,26 +52,6 @@ def type_hash(event_type: str) -> int:
 def session_hash(session_id: str) -> int:
     """Unsigned 32-bit XXH32 of a session's id; 0 for none."""
     return xxhash.xxh32_intdigest(session_id.encode("utf-8", "surrogatepass")) if session_id else 0
-
-
-def shard(person_id: str) -> int:
-    """The shard, 0 … 63, of a user or visitor."""
-    return xxhash.xxh3_64_intdigest(person_id.encode("utf-8", "surrogatepass")) % SHARD_COUNT
-
-
-def user_key(user_id: str) -> str:
-    """The key of a user's state."""
-    return f"tr:{{{shard(user_id):02}}}:u:{user_id}"
-
-
-def visitor_key(visitor_id: str) -> str:
-    """The key of an anonymous visitor's state."""
-    return f"tr:{{{shard(visitor_id):02}}}:v:{visitor_id}"
-
-
-def log_key(shard_number: int) -> str:
-    """The key of one shard of the event log."""
-    return f"tr:{{{shard_number:02}}}:log"
 
 
 class StateInvalid(ValueError):

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.domain import Query, SimilarItemsQuery, StateGap
-from server.state.packed import RECORD_DTYPE, PackedStates, user_key, visitor_key
+from server.state.keys import user_key, visitor_key
+from server.state.packed import RECORD_DTYPE, PackedStates
 
 
 @dataclass(frozen=True, slots=True)

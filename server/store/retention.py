@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from server.config import LogConfig
-from server.state.packed import SHARD_COUNT
+from server.state.keys import SHARD_COUNT, log_key
 from server.store.address import StoreAddress
 from server.store.connection import connect
 from server.store.errors import StoreError, translated
@@ -22,11 +22,6 @@ TRIM_TO_PART = 0.95
 DAY_MS = 86_400_000
 
 _LOGGER = structlog.stdlib.get_logger("twinrank.store")
-
-
-def log_key(shard: int) -> str:
-    """The stream of a shard's events."""
-    return f"tr:{shard:02d}:log"
 
 
 class Retention:

@@ -18,7 +18,8 @@ from twinrank_client import AsyncClient, Event
 from index.generation import set_current
 from server.config import Front
 from server.events.log import read_log
-from server.state.packed import item_hash, type_hash, unpack, user_key
+from server.state.keys import user_key
+from server.state.packed import item_hash, type_hash, unpack
 from server.state.token import read_token
 from tests.contract.calls import counted, failure_of
 from tests.server.conftest import Running, make_config, publish, serve

@@ -23,7 +23,7 @@ from index.item_ids import ItemIds
 from server.events.domain import LoggedEvent
 from server.events.log_entry import encode
 from server.events.purging import purge
-from server.state.packed import log_key, shard
+from server.state.keys import log_key, shard
 from tests.conftest import SmallModel
 from tests.end_to_end.processes import command
 from tests.server.store_process import StoreProcess

@@ -11,13 +11,13 @@ import polars as pl
 from server.events.domain import LoggedEvent
 from server.events.log import read_log
 from server.events.purge_list import read_purges
+from server.state.keys import ITEMS_KEY
 from server.store.address import StoreAddress
 from server.store.connection import connect
 from server.store.errors import translated
 from towers.updating.archive import EVENT_SCHEMA
 from towers.updating.joining import Attributes
 
-ITEMS_KEY = "tr:items"
 ITEMS_PER_ANSWER = 1_000
 
 

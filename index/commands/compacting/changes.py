@@ -13,15 +13,9 @@ import valkey
 from index.generation import list_generations
 from index.generation.layout import generation_directory
 from index.generation.positions import POSITIONS_FILE, LivePositions
-from server.catalogue.document import (
-    CHANGES_KEY,
-    ITEMS_KEY,
-    DocumentInvalid,
-    ItemDocument,
-    Position,
-    position_of,
-)
+from server.catalogue.document import DocumentInvalid, ItemDocument, Position, position_of
 from server.catalogue.live_items import LiveItems
+from server.state.keys import CHANGES_KEY, ITEMS_KEY
 from server.store.errors import translated
 
 _PAGE = 1_000

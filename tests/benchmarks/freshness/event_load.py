@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import grpc
 from twinrank.v1 import events_pb2, events_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
 
-from server.state.packed import item_hash, user_key, visitor_key
+from server.state.keys import user_key, visitor_key
+from server.state.packed import item_hash
 from tests.benchmarks.freshness.ledger import Ledger, SentEvent
 
 EVENTS_A_SHOPPER = 40

@@ -22,7 +22,7 @@ from typing import Any
 
 from twinrank.v1 import events_pb2 as pb
 
-from server.state.packed import SHARD_COUNT, log_key
+from server.state.keys import SHARD_COUNT, log_key
 from server.store.connection import connect as connect_store
 from server.store.layout import StoreDirectory
 from tests.benchmarks.freshness.shop import AS_OF_S, copied_generations, serving, user_ids

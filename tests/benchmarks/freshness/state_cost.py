@@ -26,8 +26,9 @@ from index.generation.pointer import current_id
 from index.item_ids import ItemIds
 from server.domain import RecommendQuery, RepeatPolicy, Shopper
 from server.fitness import ITEM_IDS_FILE
+from server.state.keys import user_key
 from server.state.known_purges import KnownPurges
-from server.state.packed import HEADER, RECORD_DTYPE, VERSION, item_hash, type_hash, user_key
+from server.state.packed import HEADER, RECORD_DTYPE, VERSION, item_hash, type_hash
 from server.state.reader import StateReader
 from server.state.stateful_engine import StatefulEngine
 from server.store.connection import connect

@@ -18,7 +18,7 @@ import numpy as np
 
 from index.generation.pointer import current_id
 from server.events.log_entry import encode_fields
-from server.state.packed import log_key, shard
+from server.state.keys import log_key, shard
 from tests.benchmarks.freshness.shop import AS_OF_S, copied_generations
 from tests.server.store_process import StoreProcess
 from towers.schema import Dataset, load_dataset, read_shop_config

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from server.events.log import read_log
-from server.state.packed import SHARD_COUNT, log_key, unpack, user_key
+from server.state.keys import SHARD_COUNT, log_key, user_key
+from server.state.packed import unpack
 from server.store.connection import connect
 from server.store.layout import StoreDirectory
 from tests.conftest import SmallGeneration

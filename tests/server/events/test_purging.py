@@ -16,11 +16,11 @@ from index.generation.positions import POSITIONS_FILE, LivePositions
 from index.item_ids import ItemIds
 from server.events.decoding import EventDecoder
 from server.events.log import read_log
-from server.events.purge_list import CHANGES_KEY, holds, read_purges
+from server.events.purge_list import holds, read_purges
 from server.events.purging import purge
-from server.events.sign_in import alias_key
 from server.events.writer import EventWriter
-from server.state.packed import unpack, user_key, visitor_key
+from server.state.keys import CHANGES_KEY, alias_key, user_key, visitor_key
+from server.state.packed import unpack
 from tests.contract.calls import failure_of
 from tests.server.conftest import TOKEN, make_config, serve
 from tests.server.events.test_decoding import at, event

@@ -17,20 +17,9 @@ from server.events import writer as writer_module
 from server.events.decoding import EventDecoder
 from server.events.domain import WriteReceipt
 from server.events.log import read_log
-from server.events.sign_in import alias_key
 from server.events.writer import EventWriter
-from server.state.packed import (
-    RECORD_DTYPE,
-    event_id_hash,
-    item_hash,
-    log_key,
-    session_hash,
-    shard,
-    type_hash,
-    unpack,
-    user_key,
-    visitor_key,
-)
+from server.state.keys import alias_key, log_key, shard, user_key, visitor_key
+from server.state.packed import RECORD_DTYPE, event_id_hash, item_hash, session_hash, type_hash, unpack
 from tests.server.events.test_decoding import at, event
 from tests.server.store_process import StoreProcess
 

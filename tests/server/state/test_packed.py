@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from index.item_ids import ItemIds
-from server.state.packed import HEADER, RECORD, StateInvalid, item_hash, shard, unpack, user_key, visitor_key
+from server.state.keys import shard, user_key, visitor_key
+from server.state.packed import HEADER, RECORD, StateInvalid, item_hash, unpack
 from tests.server.state.states import Did, packed
 
 BOUGHT = Did("a", "purchase", 100, 1_000.0, quantity=2.0, session_id="s")

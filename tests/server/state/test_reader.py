@@ -10,8 +10,8 @@ import valkey
 
 from server.domain import RecommendQuery, SimilarItemsQuery, StateGap
 from server.events.purge_list import Purge, write_purges
+from server.state.keys import user_key, visitor_key
 from server.state.known_purges import KnownPurges
-from server.state.packed import user_key, visitor_key
 from server.state.reader import SILENCE_S, StateReader
 from server.store.address import StoreAddress
 from server.store.connection import connect

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twinrank.v1 import events_pb2
 
-from server.config import LogConfig
-from server.state.packed import SHARD_COUNT
+from server.config import LogConfig, ServerConfig, StateConfig
+from server.events.decoding import EventDecoder
+from server.events.writer import EventWriter
+from server.state.keys import SHARD_COUNT, log_key
 from server.store.embedded import EmbeddedStore
-from server.store.retention import DAY_MS, Retention, log_key
+from server.store.retention import DAY_MS, Retention
 from tests.server.store.stores import client_of, embedded
 
 EVENTS_OF_NODE = 100  # stream-node-max-entries: trimming is exact to one node
@@ -85,3 +88,20 @@ def test_a_store_that_is_down_is_trimmed_another_time(store: EmbeddedStore) -> N
     store.stop()
     assert retention.trim_quietly(123) == 123
     retention.close()
+
+
+async def test_what_the_event_writer_wrote_is_what_is_trimmed(directory: Path) -> None:
+    decoder = EventDecoder(ServerConfig())
+    with embedded(directory) as store, client_of(store.address) as client:
+        writer = EventWriter(store.address, StateConfig(), timeout_s=5, retry_after_ms=50)
+        writer.start()
+        events = [
+            events_pb2.Event(event_type="view", user_id="ann", item_id=f"i{number}", event_id=str(number))
+            for number in range(1_000)
+        ]
+        await writer.write(decoder.decode(events, time.time()))
+        await writer.stop()
+        assert sum(client.xlen(log_key(number)) for number in range(SHARD_COUNT)) == 1_000
+        trimming = Retention(store.address, LogConfig(retention_mb=1))
+        assert trimming.trim() > 1_000  # it sees these bytes
+        trimming.close()
