@@ -73,10 +73,9 @@ class StateResolver:
         found = states.events
         if len(found) == 0:
             return None
-        offsets, rows, codes, times, targets = _new_events(
+        offsets, places, codes, times, targets = _new_events(
             states.offsets,
             # Columns of their own: machine code is made for one layout, the rehearsal's and every batch's.
-            self.item_ids.rows_of_hashes(found["item_hash"].copy()),
             found["position_ms"].copy(),
             found["time_s"].copy(),
             found["type_hash"].copy(),
@@ -90,6 +89,17 @@ class StateResolver:
             self.type_targets,
             self.unknown_code,
         )
+        rows = self.item_ids.rows_of_hashes(found["item_hash"][places])
+        known = rows >= 0
+        if not known.all():
+            ends = np.concatenate([[0], np.cumsum(known)])
+            offsets, rows, codes, times, targets = (
+                ends[offsets],
+                rows[known],
+                codes[known],
+                times[known],
+                targets[known],
+            )
         return ExtraBatch(offsets, ExtraEvents(rows, codes, times, targets))
 
     def carts(self, states: ShopperStates, as_of_s: NDArray[np.int64], days: float) -> list[NDArray[np.int32]]:
@@ -118,7 +128,6 @@ class StateResolver:
 @kernel
 def _new_events(
     offsets: NDArray[np.int64],
-    rows: NDArray[np.int32],
     position_ms: NDArray[np.float64],
     time_s: NDArray[np.uint32],
     kind: NDArray[np.uint32],
@@ -131,18 +140,19 @@ def _new_events(
     type_codes: NDArray[np.uint8],
     type_targets: NDArray[np.bool_],
     unknown_code: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
-    """The columns of an ExtraBatch: of E events those of known items that are new and not of a time to come."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
+    """Which of E events are new and not of a time to come, and their columns of an ExtraBatch but the item's row.
+
+    Most of a state is old to a generation of this morning, and looking up an item costs more than all else here.
+    """
     new_offsets = np.zeros(len(offsets), np.int64)
-    new_rows, codes = np.empty(len(rows), np.int32), np.empty(len(rows), np.uint8)
-    times, targets = np.empty(len(rows), np.int64), np.empty(len(rows), np.bool_)
+    places, codes = np.empty(len(kind), np.int64), np.empty(len(kind), np.uint8)
+    times, targets = np.empty(len(kind), np.int64), np.empty(len(kind), np.bool_)
     at = 0
     for query in range(len(as_of_s)):
         now_s = as_of_s[query]
         for event in range(offsets[query], offsets[query + 1]):
             happened_s = np.int64(time_s[event])
-            if rows[event] < 0:
-                continue
             if happened_s < files_until_s or happened_s > now_s + clock_skew_s:
                 continue
             known = -1
@@ -153,10 +163,10 @@ def _new_events(
                 continue
             if known < 0 and kind[event] == _REMOVE_HASH:  # to a model that never saw one it would be an interest
                 continue
-            new_rows[at] = rows[event]
+            places[at] = event
             times[at] = min(happened_s, now_s)
             codes[at] = type_codes[known] if known >= 0 else unknown_code
             targets[at] = known >= 0 and type_targets[known]
             at += 1
         new_offsets[query + 1] = at
-    return new_offsets, new_rows[:at], codes[:at], times[:at], targets[:at]
+    return new_offsets, places[:at], codes[:at], times[:at], targets[:at]

@@ -115,10 +115,13 @@ async def closed_loop(transport: Transport, seconds: float, counted: Counted) ->
     return (counted.requests - before) / (time.perf_counter() - began)
 
 
-async def open_loop(transport: Transport, rate: float, seconds: float, counted: Counted) -> Latencies:
+async def open_loop(
+    transport: Transport, rate: float, seconds: float, counted: Counted, *, spin_s: float = _SPIN_S
+) -> Latencies:
     """Poisson arrivals at `rate` requests a second, each at its time whatever became of the ones before.
 
-    At OPEN_LOOP_IN_FLIGHT_MAX units under way the next ones wait, and their latency counts the wait.
+    At OPEN_LOOP_IN_FLIGHT_MAX units under way the next ones wait, and their latency counts the wait. `spin_s` 0 never
+    waits awake: for a load that shares its core with the server, at up to a millisecond of delay, which counts too.
     """
     end_s = OPEN_LOOP_WARM_UP_S + seconds
     due = [*poisson_arrivals(rate / transport.requests_per_unit, end_s, seed=1)]
@@ -148,8 +151,8 @@ async def open_loop(transport: Transport, rate: float, seconds: float, counted: 
         if started == len(due) or under_way >= OPEN_LOOP_IN_FLIGHT_MAX:
             return
         is_waiting, delay_s = True, due[started] - now
-        if delay_s > _SPIN_S:
-            loop.call_later(delay_s - _SPIN_S, start_due)
+        if delay_s > spin_s:
+            loop.call_later(delay_s - spin_s, start_due)
         else:
             loop.call_soon(start_due)
 
