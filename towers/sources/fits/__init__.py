@@ -1,0 +1,1 @@
+"""How each further source is learned from the log."""

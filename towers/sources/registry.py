@@ -1,0 +1,65 @@
+"""All further sources, in the order of their bits and features: their settings, how they are fitted, how they are read.
+
+A source is fitted when its depth in `[candidates]` is above 0. Adding one: a fit in `fits/`, an entry here, a depth in
+`CandidateSettings`, a value in the wire's `CandidateSource` and in `server.domain.Source`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from towers.sources.base import CandidateSource, SourceInvalid
+from towers.sources.fits.item_item import fit_item_item
+from towers.sources.item_lists import ItemLists
+from towers.sources.log import SourceLog
+from towers.sources.settings import SourceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One source: how it is learned, and the class that reads its arrays."""
+
+    fit: Callable[[SourceLog, SourceSettings, int], CandidateSource]
+    form: type[CandidateSource]
+
+
+KINDS: Mapping[str, Kind] = {
+    "item_item": Kind(lambda log, settings, _: fit_item_item(log, settings.item_item), ItemLists),
+}
+"""By name; the third argument of a fit is the seed."""
+
+NAMES = tuple(KINDS)
+
+
+def fit_sources(
+    log: SourceLog, names: tuple[str, ...], settings: SourceSettings, seed: int
+) -> dict[str, CandidateSource]:
+    """Fits the named ones, in the order of NAMES."""
+    return {name: KINDS[name].fit(log, settings, seed) for name in NAMES if name in names}
+
+
+def source_arrays(sources: Mapping[str, CandidateSource]) -> dict[str, NDArray[Any]]:
+    """All arrays of all sources, as `name/array`."""
+    return {f"{name}/{key}": array for name, source in sources.items() for key, array in source.arrays().items()}
+
+
+def sources_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> dict[str, CandidateSource]:
+    """From `source_arrays`. Raises SourceInvalid, naming source and array."""
+    grouped: dict[str, dict[str, NDArray[Any]]] = {}
+    for path, array in arrays.items():
+        name, _, key = path.partition("/")
+        grouped.setdefault(name, {})[key] = array
+    if strangers := sorted(set(grouped) - set(KINDS)):
+        raise SourceInvalid(f"there are no sources {strangers}")
+    found = {}
+    for name in NAMES:
+        if name in grouped:
+            try:
+                found[name] = KINDS[name].form.from_arrays(grouped[name])
+            except SourceInvalid as error:
+                raise SourceInvalid(f"source {name}: {error}") from error
+    return found
