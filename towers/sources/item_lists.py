@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from towers.compiled import kernel
 from towers.features.histories import FloatArray, Int32Array, Int64Array
 from towers.sources.base import SourceInvalid, SourceRequest, checked
-from towers.sources.profiles import ProfileSettings, profile_array, profile_of, profiles
+from towers.sources.profiles import profile_array, profile_of, profiles
 from towers.sources.scored import ScoredItems, scratch
+from towers.sources.settings import ProfileSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from towers.learning_data import LearningData
+from towers.settings import LearningSettings
 from towers.sources.base import CandidateSource, SourceInvalid
 from towers.sources.fits.item_item import fit_item_item
 from towers.sources.item_lists import ItemLists
@@ -40,6 +42,17 @@ def fit_sources(
 ) -> dict[str, CandidateSource]:
     """Fits the named ones, in the order of NAMES."""
     return {name: KINDS[name].fit(log, settings, seed) for name in NAMES if name in names}
+
+
+def sources_at(
+    data: LearningData, settings: LearningSettings, as_of_s: int, towers_until_s: int
+) -> dict[str, CandidateSource]:
+    """The sources that the settings ask for, as of one moment; `[training] sources_end` says what they may learn."""
+    names = settings.candidates.further
+    if not names:
+        return {}
+    until_s = as_of_s if settings.training.sources_end == "cut" else min(as_of_s, towers_until_s)
+    return fit_sources(SourceLog.of(data, until_s), names, settings.sources, settings.training.seed)
 
 
 def source_arrays(sources: Mapping[str, CandidateSource]) -> dict[str, NDArray[Any]]:

@@ -6,11 +6,32 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from towers.sources.profiles import ProfileSettings
+FURTHER = (
+    "item_item",
+    "bought_next",
+    "bought_together",
+    "user_user",
+    "als",
+    "bpr",
+    "light_gcn",
+    "graph_filter",
+    "content",
+    "trending",
+    "segment",
+)
+"""The names of the further sources, in the order of their bits and of the ranker's columns."""
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ProfileSettings(_Section):
+    """How much of a history a source reads, and how fast the old counts less."""
+
+    items_max: int = Field(default=200, ge=1, description="Newest distinct items of a shopper that are read.")
+    half_life_items: float = Field(default=0.0, ge=0, description="Items after which the weight halves; 0: never.")
+    half_life_days: float = Field(default=0.0, ge=0, description="Days after which the weight halves; 0: never.")
 
 
 class ItemItemSettings(_Section):

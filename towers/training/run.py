@@ -33,6 +33,7 @@ from towers.offline import rank_users
 from towers.recommender import UserEmbedder
 from towers.schema import Dataset
 from towers.settings import LearningSettings
+from towers.sources.registry import sources_at
 from towers.training.cuts import DAY_S, CutExamples, RetrieverFactory, bought_between, build_cut
 from towers.training.loop import Checkpoint, FitResult, Schedule, fit
 from towers.training.ranker_task import RankerTask, calibrate, candidate_ndcg, ranker_logits
@@ -111,10 +112,10 @@ class TrainingRun:
         embedder = UserEmbedder(towers.user.cpu(), vectors, settings.features.sequence_events_max)
         torch.manual_seed(settings.training.seed)  # again: a resumed run may have drawn nothing for the towers
         model = Ranker(ranker_shape(settings))
-        cuts = [self._cut(f"{name} cut", data, embedder, vectors, model, cut_s) for cut_s in cut_times]
+        cuts = [self._cut(f"{name} cut", data, embedder, vectors, model, cut_s, towers_end_s) for cut_s in cut_times]
         held_out = None
         if validation_end_s is not None:
-            held_out = self._cut(f"{name} held out", data, embedder, vectors, model, ranker_end_s)
+            held_out = self._cut(f"{name} held out", data, embedder, vectors, model, ranker_end_s, towers_end_s)
         ranker_result = self._fit_ranker(name, model, cuts, held_out, tuned)
         metrics = self._measure(data, model, held_out, towers_result, ranker_result, ranker_end_s)
         if tuned is not None:
@@ -181,9 +182,16 @@ class TrainingRun:
         return task.model, fit(task, schedule, settings.training.seed, checkpoint, self.progress)
 
     def _cut(
-        self, label: str, data: LearningData, embedder: UserEmbedder, vectors: FloatArray, ranker: Ranker, cut_s: int
+        self,
+        label: str,
+        data: LearningData,
+        embedder: UserEmbedder,
+        vectors: FloatArray,
+        ranker: Ranker,
+        cut_s: int,
+        towers_end_s: int,
     ) -> CutExamples:
-        table = item_table(data, vectors, self.settings, cut_s)
+        table = item_table(data, vectors, self.settings, cut_s, sources_at(data, self.settings, cut_s, towers_end_s))
         examples = build_cut(data, self.settings, embedder, ranker, table, self.retrievers, cut_s)
         self.say(
             f"{label} {np.datetime64(cut_s, 's')}: {len(examples.user_row):,} users, "
