@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from towers.learning_data import LearningData
 from towers.settings import LearningSettings
 from towers.sources.base import CandidateSource, SourceInvalid
+from towers.sources.fits.als import fit_als
 from towers.sources.fits.item_item import fit_item_item
+from towers.sources.folded_factors import FoldedFactors
 from towers.sources.item_lists import ItemLists
 from towers.sources.log import SourceLog
 from towers.sources.settings import SourceSettings
@@ -31,6 +33,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "item_item": Kind(lambda log, settings, _: fit_item_item(log, settings.item_item), ItemLists),
+    "als": Kind(lambda log, settings, seed: fit_als(log, settings.als, seed), FoldedFactors),
 }
 """By name; the third argument of a fit is the seed."""
 
