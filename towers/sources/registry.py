@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from towers.learning_data import LearningData
 from towers.settings import LearningSettings
 from towers.sources.base import CandidateSource, SourceInvalid
+from towers.sources.factors import ItemFactors
 from towers.sources.fits.als import fit_als
+from towers.sources.fits.bpr import fit_bpr
+from towers.sources.fits.graph_filter import fit_graph_filter
 from towers.sources.fits.item_item import fit_item_item
 from towers.sources.folded_factors import FoldedFactors
 from towers.sources.item_lists import ItemLists
@@ -34,6 +37,8 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "item_item": Kind(lambda log, settings, _: fit_item_item(log, settings.item_item), ItemLists),
     "als": Kind(lambda log, settings, seed: fit_als(log, settings.als, seed), FoldedFactors),
+    "bpr": Kind(lambda log, settings, seed: fit_bpr(log, settings.bpr, seed), ItemFactors),
+    "graph_filter": Kind(lambda log, settings, seed: fit_graph_filter(log, settings.graph_filter, seed), ItemLists),
 }
 """By name; the third argument of a fit is the seed."""
 

@@ -56,8 +56,34 @@ class AlsSettings(_Section):
     profile: ProfileSettings = ProfileSettings()
 
 
+class BprSettings(_Section):
+    """Bayesian personalised ranking of shoppers who are the sum of what their items bring."""
+
+    dimension: int = Field(default=64, ge=1, le=512, description="Numbers of a vector.")
+    epochs: int = Field(default=30, ge=1, le=1_000, description="Passes over all users' items.")
+    negatives: int = Field(default=2, ge=1, le=64, description="Items drawn against each of a user's.")
+    step: float = Field(default=0.1, gt=0, description="Step size of the first pass; the last has a tenth of it.")
+    regularization: float = Field(default=0.001, ge=0, description="How strongly all vectors are pulled towards 0.")
+    length_exponent: float = Field(default=0.5, ge=0, le=1, description="1: the mean of a user's items; 0: their sum.")
+    profile: ProfileSettings = ProfileSettings()
+
+
+class GraphFilterSettings(_Section):
+    """A closed-form filter on the graph of users and items; its rows are kept as lists."""
+
+    dimension: int = Field(default=256, ge=0, le=2_048, description="Eigenvectors of the low-pass part.")
+    step: float = Field(default=0.2, ge=0, description="What the low-pass part adds to each of its eigenvalues.")
+    sharpening: float = Field(default=1.0, ge=0, description="How strongly the largest eigenvalues are damped.")
+    own_exponent: float = Field(default=0.5, ge=0, le=1, description="A shopper's item counts by degree^-this.")
+    popularity_exponent: float = Field(default=0.5, ge=0, le=1, description="What is brought counts by degree^this.")
+    neighbours: int = Field(default=300, ge=1, le=2_000, description="Items kept in each list.")
+    profile: ProfileSettings = ProfileSettings()
+
+
 class SourceSettings(_Section):
     """All of `[sources]`."""
 
     item_item: ItemItemSettings = ItemItemSettings()
     als: AlsSettings = AlsSettings()
+    bpr: BprSettings = BprSettings()
+    graph_filter: GraphFilterSettings = GraphFilterSettings()
