@@ -119,8 +119,8 @@ class TrainingSettings(_Section):
     validation_days: int = Field(default=30, ge=1, description="The last days before train_end, for tuning.")
     towers_end: Literal["first_cut", "each_cut"] = Field(
         default="first_cut",
-        description='Where the towers behind the examples of the ranker end: "first_cut", where the earliest cut begins, '
-        'one training for all cuts; "each_cut", a training for each, so that the newest loses nothing.',
+        description='Until when the towers learn that make examples for the ranker: "first_cut", where the first cut '
+        'begins, one training for all; "each_cut", a training for each cut, so that the newest loses nothing.',
     )
     sources_end: Literal["cut", "towers"] = Field(
         default="cut",
