@@ -55,16 +55,22 @@ class FoldIn:
             )
         return Profiles(found.offsets, found.item_row, weight * np.float32(self.confidence))
 
-    def array(self) -> NDArray[np.float64]:
-        """As a generation keeps it."""
-        return np.concatenate([[self.confidence, self.counts], profile_array(self.profile)]).astype(np.float64)
+    def array(self, item_count: int) -> NDArray[np.float64]:
+        """As a generation keeps it, with the number of items that it is for."""
+        first = [item_count, self.confidence, self.counts]
+        return np.concatenate([first, profile_array(self.profile)]).astype(np.float64)
 
     @classmethod
-    def of(cls, array: NDArray[Any]) -> Self:
-        """From `array()`. Raises SourceInvalid."""
-        if len(array) != 5 or not (np.isfinite(array[0]) and array[0] > 0 and array[1] in (0, 1)):
-            raise SourceInvalid(f"array fold_in is {array.tolist()}; expected confidence, counts and a profile")
-        return cls(float(array[0]), bool(array[1]), profile_of(array[2:]))
+    def of(cls, array: NDArray[Any], item_count: int) -> Self:
+        """From `array(item_count)`. Raises SourceInvalid."""
+        if len(array) != 6:
+            raise SourceInvalid(f"array fold_in has {len(array)} values, not 6")
+        count, confidence, counts = array[:3].tolist()
+        if count != item_count:
+            raise SourceInvalid(f"array fold_in is for {count:g} items, array items has {item_count}")
+        if not (0 < confidence < np.inf and counts in (0, 1)):
+            raise SourceInvalid(f"array fold_in holds the confidence {confidence} and the switch {counts}")
+        return cls(confidence, bool(counts), profile_of(array[3:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ class FoldedFactors:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """See `CandidateSource.arrays`."""
-        return {"items": self.items, "gram": self.gram, "fold_in": self.fold_in.array()}
+        return {"items": self.items, "gram": self.gram, "fold_in": self.fold_in.array(self.item_count)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
@@ -109,7 +115,7 @@ class FoldedFactors:
             raise SourceInvalid("array items or gram holds what is no number")
         if np.linalg.eigvalsh(gram.astype(np.float64)).min() <= 0:
             raise SourceInvalid("array gram is not positive definite")
-        return cls(items, gram, FoldIn.of(fold_in))
+        return cls(items, gram, FoldIn.of(fold_in, len(items)))
 
     def reordered(self, order: Int32Array, place: Int32Array) -> Self:  # noqa: ARG002
         """See `CandidateSource.reordered`; rows that are no old ones get zeros."""

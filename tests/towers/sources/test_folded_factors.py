@@ -79,8 +79,9 @@ def test_somebody_without_items_is_given_nothing() -> None:
         ({"gram": np.eye(3, dtype=np.float32)}, "array gram has shape"),
         ({"gram": -np.eye(4, dtype=np.float32)}, "not positive definite"),
         ({"items": np.full((40, 4), np.nan, np.float32)}, "no number"),
-        ({"fold_in": np.array([0, 0, 200, 0, 0], np.float64)}, "array fold_in"),
-        ({"fold_in": np.array([1, 0, 0, 0, 0], np.float64)}, "array profile"),
+        ({"fold_in": np.array([40, 0, 0, 200, 0, 0], np.float64)}, "the confidence 0"),
+        ({"fold_in": np.array([40, 1, 0, 0, 0, 0], np.float64)}, "array profile"),
+        ({"fold_in": np.array([39, 1, 0, 200, 0, 0], np.float64)}, "is for 39 items"),
         ({"items": np.zeros((40, 129), np.float32), "gram": np.eye(129, dtype=np.float32)}, "129 numbers"),
     ],
 )
