@@ -29,7 +29,9 @@ class _Section(BaseModel):
 class ProfileSettings(_Section):
     """How much of a history a source reads, and how fast the old counts less."""
 
-    items_max: int = Field(default=200, ge=1, description="Newest distinct items of a shopper that are read.")
+    items_max: int = Field(
+        default=200, ge=1, le=1_000_000, description="Newest distinct items of a shopper that are read."
+    )
     half_life_items: float = Field(default=0.0, ge=0, description="Items after which the weight halves; 0: never.")
     half_life_days: float = Field(default=0.0, ge=0, description="Days after which the weight halves; 0: never.")
 
