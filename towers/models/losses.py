@@ -36,7 +36,7 @@ def sampled_softmax(
     Returns:
         A scalar.
     """
-    logits = scale * (user_vectors @ item_vectors.T) - log_inclusion  # (R, C)
+    logits = torch.addmm(-log_inclusion, scale * user_vectors, item_vectors.T)  # (R, C)
     left_out = blocked.scatter(1, positive[:, None], False)  # a row's own positive always stays
     return nn.functional.cross_entropy(logits.masked_fill(left_out, -torch.inf), positive)
 
@@ -101,4 +101,5 @@ def gbce(
 
 def _logits(users: Tensor, own: Tensor, negatives: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """(R,) of the positives, (R, C) of the negatives."""
-    return scale * (users * own).sum(dim=1), scale * (users @ negatives.T)
+    users = scale * users
+    return (users * own).sum(dim=1), users @ negatives.T
