@@ -164,8 +164,8 @@ class _Block(nn.Module):
 class SelfAttentionEncoder(SequenceEncoder):
     """A causal transformer over the events (SASRec, Kang and McAuley 2018).
 
-    An event's place counts from the newest one; or from the oldest, which is the same at every position of a sequence
-    and therefore what learning from all of them needs. Where only the newest is asked, the last block computes it alone.
+    An event's place counts from the newest one; or from the oldest, which is the same for every later position and
+    therefore what learning from all of them needs. Where only the newest is asked, the last block computes it alone.
     """
 
     def __init__(

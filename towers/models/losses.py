@@ -1,9 +1,10 @@
 """What the towers minimise: sampled softmax with the logQ correction, or gBCE.
 
-Sampled softmax (Bengio and Senécal 2008; Yi et al. 2019 for in-batch negatives): each row's positive competes with every other candidate of the step: the other rows' positives and uniform draws, each
-item once however often it was drawn. A candidate that is often there would be pushed down for its popularity alone, so
-the logarithm of its probability to be there is taken off its logit. (The expected number of draws, which may be far
-above 1, would be right if repeats counted as often; for distinct candidates it lifts popular items instead.)
+Sampled softmax (Bengio and Senécal 2008; Yi et al. 2019 for in-batch negatives): each row's positive competes with
+every other candidate of the step: the other rows' positives and uniform draws, each item once however often it was
+drawn. A candidate that is often there would be pushed down for its popularity alone, so the logarithm of its
+probability to be there is taken off its logit. (The expected number of draws, which may be far above 1, would be right
+if repeats counted as often; for distinct candidates it lifts popular items instead.)
 
 gBCE (Petrov and Macdonald 2023): binary cross-entropy against uniform negatives, the positive's probability raised to
 a power that undoes the overconfidence which negatives bring that are only sampled.

@@ -18,6 +18,7 @@ from towers.settings import FeatureSettings, TowerSettings
 SHORT_EVENTS = 8
 """Sequences up to this long are read together; then up to twice as long, and so on."""
 
+
 @dataclass(frozen=True, slots=True)
 class UserShape:
     """Sizes that training fixed: event types, codes of each user attribute and of each context column."""
@@ -76,9 +77,7 @@ class SequenceTensors:
 
     def newest(self, rows: Tensor, count: int) -> SequenceTensors:
         """The last `count` columns of the given rows (m,)."""
-        return SequenceTensors(
-            self.item[rows, -count:], self.event_type[rows, -count:], self.gap_bucket[rows, -count:]
-        )
+        return SequenceTensors(self.item[rows, -count:], self.event_type[rows, -count:], self.gap_bucket[rows, -count:])
 
 
 class UserTower(nn.Module):

@@ -127,9 +127,7 @@ class TowerTask:
         )
 
     def _requests(self, chosen: Int64Array) -> RequestTensors:
-        return RequestTensors.of(
-            self._request_arrays(chosen, self.settings.features.sequence_events_max), self.device
-        )
+        return RequestTensors.of(self._request_arrays(chosen, self.settings.features.sequence_events_max), self.device)
 
     def _loss(self, chosen: Int64Array, generator: np.random.Generator) -> Tensor:
         """Of visits that each read a sequence of their own."""
@@ -157,7 +155,9 @@ class TowerTask:
     @cached_property
     def _asked(self) -> RequestArrays:
         """What each training visit says besides its sequence: the same in every epoch, so read once."""
-        parts = [self._request_arrays(chosen, 0) for chosen in np.array_split(self._train, len(self._train) // 4_096 + 1)]
+        parts = [
+            self._request_arrays(chosen, 0) for chosen in np.array_split(self._train, len(self._train) // 4_096 + 1)
+        ]
         return RequestArrays(
             *(np.concatenate([getattr(part, name) for part in parts]) for name in RequestArrays.__slots__)
         )

@@ -1,7 +1,7 @@
 """Windows: the log cut into sequences that are each read once for all visits in them.
 
-A visit asks at the event before it: what a causal encoder says there has seen just what the visit's history holds, as far
-as the window reaches back. So V visits cost as much as the windows that hold them, not V sequences.
+A visit asks at the event before it: what a causal encoder says there has seen just what the visit's history holds, as
+far as the window reaches back. So V visits cost as much as the windows that hold them, not V sequences.
 """
 
 from __future__ import annotations
