@@ -27,6 +27,17 @@ class Source(IntFlag):
     BUY_AGAIN = 2
     POPULAR = 4
     SIMILAR = 8
+    ITEM_ITEM = 16
+    BOUGHT_NEXT = 32
+    BOUGHT_TOGETHER = 64
+    USER_USER = 128
+    ALS = 256
+    BPR = 512
+    LIGHT_GCN = 1024
+    GRAPH_FILTER = 2048
+    CONTENT = 4096
+    TRENDING = 8192
+    SEGMENT = 16384
 
 
 class StateGap(IntEnum):

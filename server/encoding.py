@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from math import isfinite
 
 from twinrank.v1 import recommendation_pb2 as pb
@@ -22,20 +23,30 @@ from server.domain import (
 )
 from server.errors import EngineFault, InvalidRequest, Violation
 from server.wire import embedded, packed_floats, packed_small
+from towers.sources.settings import FURTHER
 
-_WIRE_OF_SOURCE = {  # what says most about the shopper comes first, and is named where several sources agree
+_WIRE_OF_SOURCE: dict[
+    Source, pb.CandidateSource
+] = {  # what says most about the shopper comes first, and is named where several sources agree
     Source.BUY_AGAIN: pb.CANDIDATE_SOURCE_BUY_AGAIN,
     Source.SIMILAR: pb.CANDIDATE_SOURCE_SIMILAR,
     Source.TWO_TOWER: pb.CANDIDATE_SOURCE_TWO_TOWER,
+    **{Source[name.upper()]: getattr(pb, f"CANDIDATE_SOURCE_{name.upper()}") for name in FURTHER},
     Source.POPULAR: pb.CANDIDATE_SOURCE_POPULAR,
 }
-_FLAGS = list(_WIRE_OF_SOURCE)
-_ALL_SOURCES = [
-    [_WIRE_OF_SOURCE[flag] for flag in _FLAGS if bits & flag] or [pb.CANDIDATE_SOURCE_UNSPECIFIED]
-    for bits in range(2 * max(_FLAGS))
-]
-_FIRST_SOURCE = bytes(sources[0] for sources in _ALL_SOURCES).ljust(256, b"\0")
-"""From a set of flags to the source that is named: for `bytes.translate`."""
+
+
+@cache
+def _sources_of(bits: int) -> list[pb.CandidateSource]:
+    """All sources of a set of flags, the one that is named first; few sets ever come."""
+    return [wire for flag, wire in _WIRE_OF_SOURCE.items() if bits & flag] or [pb.CANDIDATE_SOURCE_UNSPECIFIED]
+
+
+@cache
+def _first_source(bits: int) -> int:
+    return _sources_of(bits)[0]
+
+
 _WIRE_OF_GAP = {
     StateGap.UNAVAILABLE: pb.DEGRADED_REASON_STATE_UNAVAILABLE,
     StateGap.BEHIND_POSITION: pb.DEGRADED_REASON_BEHIND_POSITION,
@@ -74,7 +85,7 @@ def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered,
         (
             response.SerializeToString(),
             packed_floats(_SCORES_FIELD, answer.scores),
-            packed_small(_SOURCES_FIELD, bytes(answer.sources).translate(_FIRST_SOURCE)),
+            packed_small(_SOURCES_FIELD, bytes(map(_first_source, answer.sources))),
         )
     )
 
@@ -135,7 +146,7 @@ def encode_timings(answered: Answered) -> pb.StageTimings:
 
 def _encode_explanation(explanation: ItemExplanation) -> pb.Explanation:
     return pb.Explanation(
-        sources=_ALL_SOURCES[explanation.sources],
+        sources=_sources_of(explanation.sources),
         similarity=explanation.similarity,
         times_bought=explanation.times_bought,
         days_since_bought=explanation.days_since_bought,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TypeGuard
 
 import numpy as np
@@ -41,12 +42,12 @@ from server.shoppers import Readied, RecentSettings, ShopperReader
 from server.state.recent import ShopperStates
 from server.stopwatch import Stopwatch
 from server.threads import compute_on_one_thread
-from towers.candidates import Candidates, Exclusions
+from towers.candidates import Candidates, Exclusions, SourceBits
 from towers.recommender import Embedded, top
 from towers.retrieval import Allowed
 
-_SOURCES = tuple(Source(bits) for bits in range(2 * max(Source)))
-"""Every bit set there can be: to make a Source anew for each item costs more than to rank it."""
+_source = cache(Source)
+"""To make a Source anew for each item costs more than to rank it."""
 
 
 class Engine:
@@ -203,7 +204,7 @@ class Engine:
                 RecommendAnswer(
                     item_ids=ids[end - count : end],
                     scores=scores_of[:count],
-                    sources=[_SOURCES[bits] for bits in bits_of[:count]],
+                    sources=[_source(bits) for bits in bits_of[:count]],
                     generation_id=generation_id,
                     shortfall=count < query.page_size,
                     explanations=self._explain(embedded, place, rows[place, :count], sources[place, :count])
@@ -214,7 +215,7 @@ class Engine:
         return answers
 
     def _explain(
-        self, embedded: Embedded, place: int, rows: NDArray[np.int32], sources: NDArray[np.uint8]
+        self, embedded: Embedded, place: int, rows: NDArray[np.int32], sources: SourceBits
     ) -> list[ItemExplanation]:
         purchases = embedded.shoppers.purchases
         asked = np.full((len(embedded.vectors), len(rows)), 0, np.int32)
@@ -223,7 +224,7 @@ class Engine:
         similarity = self._serving.snapshot.items.vectors[rows] @ embedded.vectors[place]
         return [
             ItemExplanation(
-                sources=_SOURCES[bits],
+                sources=_source(bits),
                 similarity=float(cosine),
                 times_bought=float(purchases.times[index]) if index >= 0 else 0.0,
                 days_since_bought=float(purchases.days_since[index]) if index >= 0 else -1.0,
@@ -243,7 +244,7 @@ class Engine:
         rows = np.full((len(queries), width), -1, np.int32)
         for place, query in enumerate(queries):
             rows[place, : len(query.item_ids)] = self._serving.item_ids.rows(query.item_ids)
-        candidates = Candidates(rows, _sources_of(rows, brought, len(self._serving.item_ids)))
+        candidates = Candidates(rows, _sources_of(rows, brought, len(self._serving.item_ids)), brought.further)
         scores = recommender.score(embedded, candidates, recommender.pair_inputs(embedded, candidates))
         watch.lap("rank")
         return [
@@ -294,13 +295,13 @@ class Engine:
         return scores, rows
 
 
-def _sources_of(rows: NDArray[np.int32], brought: Candidates, item_count: int) -> NDArray[np.uint8]:
+def _sources_of(rows: NDArray[np.int32], brought: Candidates, item_count: int) -> SourceBits:
     """(B, K) the bits of the sources that brought each row; 0 for a row that none did."""
     request, column = np.nonzero(brought.rows >= 0)
     if len(request) == 0:
-        return np.zeros(rows.shape, np.uint8)
+        return np.zeros(rows.shape, np.uint32)
     key = request * item_count + brought.rows[request, column]  # ascending, as the rows of each request are
     asked = np.arange(len(rows), dtype=np.int64)[:, None] * item_count + rows
     place = np.minimum(np.searchsorted(key, asked), len(key) - 1)
     found = (key[place] == asked) & (rows >= 0)
-    return np.where(found, brought.sources[request, column][place], np.uint8(0))
+    return np.where(found, brought.sources[request, column][place], np.uint32(0))

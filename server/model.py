@@ -40,7 +40,7 @@ from server.shoppers import RecentSettings
 from server.threads import compute_on_one_thread
 from towers.model import MODEL_FILE, RANKER_FILE, TOWERS_FILE, model_from_files
 from towers.recommender import Recommender, UserEmbedder
-from towers.snapshot import ITEMS_FILE, USERS_FILE, Snapshot
+from towers.snapshot import ITEMS_FILE, SOURCES_FILE, USERS_FILE, Snapshot
 
 
 class GenerationFiles(Protocol):
@@ -75,6 +75,7 @@ def open_serving_model(generation: GenerationFiles, *, examined: bool = False) -
             model.encoders.target_codes,
             affinity_attributes,
             [len(model.encoders.items.categorical[name]) for name in affinity_attributes],
+            open_tensors(generation.path(SOURCES_FILE)) if SOURCES_FILE in generation.names else {},
         )
         positions = _positions(generation, snapshot)
         item_ids = LiveItemIds(ItemIds.open(generation.path(ITEM_IDS_FILE)))

@@ -6,7 +6,8 @@ function finds candidates for the ranker's training and for serving, so the rank
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,22 @@ from towers.features.purchases import Purchases, find_row
 from towers.retrieval import Allowed
 from towers.retrieval import Retriever as Retriever
 from towers.settings import CandidateSettings
+from towers.sources.base import Asked, CandidateSource, Shown, SourceRequest
+from towers.sources.settings import FURTHER
 
 TWO_TOWER, BUY_AGAIN, POPULAR, SIMILAR = 1, 2, 4, 8
 SOURCE_BITS = (TWO_TOWER, BUY_AGAIN, POPULAR, SIMILAR)
 _SOURCE_BIT_COUNT = 4
 _SOURCE_MASK = (1 << _SOURCE_BIT_COUNT) - 1
+FURTHER_BITS = {name: 1 << (_SOURCE_BIT_COUNT + place) for place, name in enumerate(FURTHER)}
+"""The bits of the further sources (towers/sources/)."""
+_ALL_BIT_COUNT = _SOURCE_BIT_COUNT + len(FURTHER)
+_ALL_MASK = (1 << _ALL_BIT_COUNT) - 1
 _INT32_MAX = 2**31 - 1
+_NO_MASKS = np.zeros((0, 0), np.bool_)
 _NOTHING = np.full((0, 0), -1, np.int64)
 _NO_BAR = np.zeros(0, np.bool_)
+SourceBits = NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,7 @@ class ItemTable:
         affinity_counts: (A,) int64, codes of attribute a are below affinity_counts[a].
         popular: (m,) retrievable rows, most popular first.
         retrievable: (n,) whether an item may be recommended.
+        sources: the further sources by name, as of the same moment.
     """
 
     vectors: FloatArray
@@ -47,6 +57,7 @@ class ItemTable:
     affinity_counts: Int64Array
     popular: Int32Array
     retrievable: BoolArray
+    sources: Mapping[str, CandidateSource] = field(default_factory=dict)
 
 
 def code_counts(codes: Int32Array) -> Int64Array:
@@ -82,16 +93,30 @@ class Exclusions:
 
 
 @dataclass(frozen=True, slots=True)
+class Brought:
+    """One further source's answer: `asked` scores any item, `rows` (B, k) are its best ones, best first, -1 pads.
+
+    A source that the placement does not use was not asked: None, and no rows.
+    """
+
+    name: str
+    asked: Asked | None
+    rows: Int32Array
+
+
+@dataclass(frozen=True, slots=True)
 class Candidates:
     """The union of the sources.
 
     Attributes:
         rows: (B, K) int32 item rows, ascending, each once; -1 pads at the end.
-        sources: (B, K) uint8, bits of the sources that brought it.
+        sources: (B, K) uint32, bits of the sources that brought it.
+        further: what each further source says, in the order of FURTHER.
     """
 
     rows: Int32Array
-    sources: NDArray[np.uint8]
+    sources: SourceBits
+    further: tuple[Brought, ...] = ()
 
 
 EXCLUDED_EXTRA_MAX = 2_000
@@ -140,6 +165,37 @@ def find_candidates(
         near, near_count, bought, popular, list_of, settings.popular, similar, k, retrievable, *excluded
     )
     return Candidates(np.ascontiguousarray(rows[:, :width]), np.ascontiguousarray(sources[:, :width]))
+
+
+def with_further(
+    candidates: Candidates,
+    request: SourceRequest,
+    items: ItemTable,
+    settings: CandidateSettings,
+    exclusions: Exclusions,
+    allowed: Allowed | None = None,
+) -> Candidates:
+    """The candidates and what the further sources of the item table bring, each to the depth that `settings` says."""
+    if not items.sources:
+        return candidates
+    request_count = len(candidates.rows)
+    shown = Shown(
+        _read_only(items.retrievable),
+        exclusions.offsets,
+        exclusions.rows,
+        _NO_MASKS if allowed is None else np.stack([confined.rows for confined in allowed.filters]),
+        np.full(request_count, -1, np.int64) if allowed is None else allowed.of_request,
+    )
+    further = []
+    for name, source in items.sources.items():
+        depth = int(getattr(settings, name))
+        asked = source.ask(request) if depth else None
+        rows = np.full((request_count, 0), -1, np.int32) if asked is None else asked.best(depth, shown)
+        further.append(Brought(name, asked, rows))
+    bits = np.concatenate([np.full(part.rows.shape[1], FURTHER_BITS[part.name], np.int64) for part in further])
+    brought = np.concatenate([part.rows for part in further], axis=1)
+    rows, sources, width = _join(candidates.rows, candidates.sources, brought, bits)
+    return Candidates(np.ascontiguousarray(rows[:, :width]), np.ascontiguousarray(sources[:, :width]), tuple(further))
 
 
 def _read_only(values: NDArray[np.generic]) -> NDArray[Any]:
@@ -324,7 +380,7 @@ def _merge(
     retrievable: BoolArray,
     excluded_offsets: Int64Array,
     excluded: Int32Array,
-) -> tuple[Int32Array, NDArray[np.uint8], int]:
+) -> tuple[Int32Array, SourceBits, int]:
     """The first allowed rows of each source, merged: rows and sources as in `Candidates`, wider than it, and its K.
 
     `near_count` (B,): how many of `near` each request takes; `list_of` (B,): which line of `popular` is its own.
@@ -334,7 +390,7 @@ def _merge(
         near_most = max(near_most, count)
     room = near_most + bought.shape[1] + popular_count + similar_count
     rows = np.full((request_count, room), -1, np.int32)
-    sources = np.zeros((request_count, room), np.uint8)
+    sources = np.zeros((request_count, room), np.uint32)
     keys = np.empty(room, np.int64)
     width = 0
     for request in range(request_count):
@@ -352,6 +408,38 @@ def _merge(
             if filled == 0 or rows[request, filled - 1] != row:
                 rows[request, filled] = row
                 filled += 1
-            sources[request, filled - 1] |= np.uint8(keys[place] & _SOURCE_MASK)
+            sources[request, filled - 1] |= np.uint32(keys[place] & _SOURCE_MASK)
         width = max(width, filled)
     return rows, sources, width
+
+
+@kernel
+def _join(
+    rows: Int32Array, sources: SourceBits, brought: Int32Array, bits: Int64Array
+) -> tuple[Int32Array, SourceBits, int]:
+    """`rows` (B, K) and `brought` (B, F) merged as in `_merge`; `bits` (F,) say which source each column is of."""
+    request_count, room = len(rows), rows.shape[1] + brought.shape[1]
+    all_rows = np.full((request_count, room), -1, np.int32)
+    all_sources = np.zeros((request_count, room), np.uint32)
+    keys = np.empty(room, np.int64)
+    width = 0
+    for request in range(request_count):
+        end = 0
+        for column in range(rows.shape[1]):
+            if rows[request, column] >= 0:
+                keys[end] = (np.int64(rows[request, column]) << _ALL_BIT_COUNT) | np.int64(sources[request, column])
+                end += 1
+        for column in range(brought.shape[1]):
+            if brought[request, column] >= 0:
+                keys[end] = (np.int64(brought[request, column]) << _ALL_BIT_COUNT) | bits[column]
+                end += 1
+        keys[:end].sort()
+        filled = 0
+        for place in range(end):
+            row = keys[place] >> _ALL_BIT_COUNT
+            if filled == 0 or all_rows[request, filled - 1] != row:
+                all_rows[request, filled] = row
+                filled += 1
+            all_sources[request, filled - 1] |= np.uint32(keys[place] & _ALL_MASK)
+        width = max(width, filled)
+    return all_rows, all_sources, width

@@ -14,6 +14,7 @@ from towers.model import TrainedModel
 from towers.models.item_tower import ItemTensors
 from towers.recommender import Recommender, UserEmbedder, ranker_item_part, top
 from towers.schema import Dataset
+from towers.sources.registry import sources_at
 from towers.training.cuts import USERS_PER_BATCH, RetrieverFactory, last_context, shoppers_at
 from towers.training.tower_task import embed_items
 
@@ -29,7 +30,8 @@ def rank_users(
     settings = model.settings
     data = encode(dataset, model.encoders, settings, model.towers_until_s)
     vectors = embed_items(model.item_tower, ItemTensors.of(data.items, torch.device("cpu"))).numpy()
-    table = item_table(data, vectors, settings, asked.asked_at_s)
+    sources = sources_at(data, settings, asked.asked_at_s, model.towers_until_s)
+    table = item_table(data, vectors, settings, asked.asked_at_s, sources)
     recommender = Recommender(
         UserEmbedder(model.user_tower, vectors, settings.features.sequence_events_max),
         model.ranker,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from towers.candidates import Candidates, Exclusions, ItemTable, find_candidates
+from towers.candidates import Candidates, Exclusions, ItemTable, find_candidates, with_further
 from towers.compiled import kernel
 from towers.features.histories import FloatArray, HistoryBatch, Int32Array, Int64Array
 from towers.features.purchases import Purchases
@@ -26,6 +26,7 @@ from towers.models.user_tower import UserTower
 from towers.ranking import item_inputs, pair_inputs, request_inputs
 from towers.retrieval import Allowed, Retriever
 from towers.settings import CandidateSettings
+from towers.sources.base import SourceRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +119,13 @@ class Recommender:
         seeds: Int32Array | None = None,
         allowed: Allowed | None = None,
     ) -> Candidates:
-        """The sources' candidates; see `find_candidates`."""
-        purchases = embedded.shoppers.purchases
-        return find_candidates(
-            embedded.vectors, purchases, self._items, self._retriever, settings, exclusions, seeds, allowed
+        """The sources' candidates; see `find_candidates` and `with_further`."""
+        shoppers = embedded.shoppers
+        found = find_candidates(
+            embedded.vectors, shoppers.purchases, self._items, self._retriever, settings, exclusions, seeds, allowed
         )
+        request = SourceRequest(shoppers.histories, shoppers.attribute)
+        return with_further(found, request, self._items, settings, exclusions, allowed)
 
     def pair_inputs(self, embedded: Embedded, candidates: Candidates) -> FloatArray:
         """(B, K, P) what the ranker reads of each pair."""

@@ -1,4 +1,4 @@
-"""Settings of learning and retrieval: [features], [towers], [candidates], [ranker], [training] of a shop's TOML.
+"""Settings of learning and retrieval: the sections [features] to [training] of a shop's TOML.
 
 Frozen, unknown keys are errors, every number has its unit, default and reason.
 """
@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from towers.sources.settings import FURTHER, SourceSettings
 
 
 class _Section(BaseModel):
@@ -102,6 +104,22 @@ class CandidateSettings(_Section):
     buy_again: int = Field(default=100, ge=0, le=2_000, description="The user's bought items, by decayed frequency.")
     popular: int = Field(default=50, ge=0, le=2_000, description="Items that most users bought in the last 28 days.")
     similar: int = Field(default=50, ge=0, le=2_000, description="Nearest items to the mean of the context items.")
+    item_item: int = Field(default=0, ge=0, le=2_000, description="Items that the same users had to do with.")
+    bought_next: int = Field(default=0, ge=0, le=2_000, description="What follows the shopper's newest items.")
+    bought_together: int = Field(default=0, ge=0, le=2_000, description="What lies in a basket with them.")
+    user_user: int = Field(default=0, ge=0, le=2_000, description="What the most similar users had to do with.")
+    als: int = Field(default=0, ge=0, le=2_000, description="Matrix factorisation by alternating least squares.")
+    bpr: int = Field(default=0, ge=0, le=2_000, description="Matrix factorisation by Bayesian personalised ranking.")
+    light_gcn: int = Field(default=0, ge=0, le=2_000, description="A learned filter on the graph of users and items.")
+    graph_filter: int = Field(default=0, ge=0, le=2_000, description="A closed-form filter on the same graph.")
+    content: int = Field(default=0, ge=0, le=2_000, description="Items of like attributes and words.")
+    trending: int = Field(default=0, ge=0, le=2_000, description="Items that more users buy than a while ago.")
+    segment: int = Field(default=0, ge=0, le=2_000, description="What users of the same segment buy most.")
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The further sources that are on, in the order of FURTHER."""
+        return tuple(name for name in FURTHER if getattr(self, name) > 0)
 
 
 class RankerSettings(_Section):
@@ -128,6 +146,16 @@ class TrainingSettings(_Section):
         default=None, description="Events from then on are never learned from; default: just after the last event."
     )
     validation_days: int = Field(default=30, ge=1, description="The last days before train_end, for tuning.")
+    towers_end: Literal["first_cut", "each_cut"] = Field(
+        default="first_cut",
+        description='Until when the towers learn that make examples for the ranker: "first_cut", where the first cut '
+        'begins, one training for all; "each_cut", a training for each cut, so that the newest loses nothing.',
+    )
+    sources_end: Literal["cut", "towers"] = Field(
+        default="cut",
+        description='What the further sources learn from: "cut", everything before the moment that they are asked for '
+        'or served from; "towers", only what the towers learned from too.',
+    )
     item_users_min: int = Field(
         default=0, ge=0, description="Users who must have bought an item before it is recommended; 0 admits all items."
     )
@@ -149,6 +177,7 @@ class LearningSettings(_Section):
     features: FeatureSettings = FeatureSettings()
     towers: TowerSettings = TowerSettings()
     candidates: CandidateSettings = CandidateSettings()
+    sources: SourceSettings = SourceSettings()
     ranker: RankerSettings = RankerSettings()
     training: TrainingSettings = TrainingSettings()
 

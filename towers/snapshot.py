@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from towers.features.histories import FloatArray, Histories, Int32Array
 from towers.learning_data import LearningData, UserTable
 from towers.models.ranker import Ranker
 from towers.recommender import ranker_item_part
+from towers.sources.base import CandidateSource, SourceInvalid
+from towers.sources.registry import source_arrays, sources_from_arrays
 
-ITEMS_FILE, USERS_FILE = "items.safetensors", "users.safetensors"
+ITEMS_FILE, USERS_FILE, SOURCES_FILE = "items.safetensors", "users.safetensors", "sources.safetensors"
 _SPARE = "spare_row_count"
 _ITEM_ARRAYS: tuple[tuple[str, type[np.generic], int], ...] = (
     ("vectors", np.float32, 2),
@@ -84,6 +87,10 @@ class Snapshot:
         spare = np.array([self.spare_row_count + spare_row_count], np.int64)
         return {**arrays, "popular": items.popular, _SPARE: spare}
 
+    def source_arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of SOURCES_FILE, which a generation without further sources has not."""
+        return {name: np.ascontiguousarray(array) for name, array in source_arrays(self.items.sources).items()}
+
     def user_arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays of USERS_FILE."""
         log = self.histories
@@ -104,9 +111,11 @@ class Snapshot:
         target_codes: tuple[int, ...],
         affinity_attributes: tuple[str, ...],
         code_counts_min: Sequence[int] = (),
+        sources: Mapping[str, NDArray[Any]] = MappingProxyType({}),
     ) -> Snapshot:
         """From arrays that may be memory-mapped. Raises SnapshotInvalid when they do not fit each other.
 
+        `sources`: the arrays of SOURCES_FILE; none where the generation has no such file.
         `affinity_attributes` names the columns of the array `affinity`, in order. `code_counts_min`: codes below these
         may come in each of them, whether or not an item has them now; empty: only codes that an item has.
         """
@@ -125,6 +134,7 @@ class Snapshot:
             affinity_counts=np.maximum(code_counts(affinity), np.array(code_counts_min or 0, np.int64)),
             popular=item_arrays["popular"],
             retrievable=item_arrays["retrievable"],
+            sources=_sources(sources),
         )
         histories = Histories(
             user_arrays["offsets"],
@@ -167,6 +177,13 @@ class Snapshot:
         _check_rows(f"{ITEMS_FILE}: array popular", self.items.popular, self.retrievable_count)
         if (lowest := self.items.affinity.min(initial=0)) < 0:
             raise SnapshotInvalid(f"{ITEMS_FILE}: array affinity holds the code {lowest}")
+
+
+def _sources(arrays: Mapping[str, NDArray[Any]]) -> dict[str, CandidateSource]:
+    try:
+        return sources_from_arrays(arrays)
+    except SourceInvalid as error:
+        raise SnapshotInvalid(f"{SOURCES_FILE}: {error}") from error
 
 
 def _extended(array: NDArray[Any], row_count: int) -> NDArray[Any]:
@@ -212,6 +229,7 @@ def take_snapshot(data: LearningData, items: ItemTable, ranker: Ranker, until_s:
         affinity_counts=items.affinity_counts,
         popular=place[items.popular],
         retrievable=items.retrievable[order],
+        sources={name: source.reordered(order, place) for name, source in items.sources.items()},
     )
     log = data.histories
     user = np.repeat(np.arange(log.user_count, dtype=np.int32), np.diff(log.offsets))

@@ -16,6 +16,17 @@ class CandidateSource(IntEnum):
     BUY_AGAIN = 2
     POPULAR = 3
     SIMILAR = 4
+    ITEM_ITEM = 5
+    BOUGHT_NEXT = 6
+    BOUGHT_TOGETHER = 7
+    USER_USER = 8
+    ALS = 9
+    BPR = 10
+    LIGHT_GCN = 11
+    GRAPH_FILTER = 12
+    CONTENT = 13
+    TRENDING = 14
+    SEGMENT = 15
 
 
 class DegradedReason(IntEnum):

@@ -97,7 +97,7 @@ def publish(
     from server.golden import GOLDEN_FILE, write_golden
     from server.model import open_serving_model
     from towers.schema import ConfigError, DatasetError
-    from towers.snapshot import ITEMS_FILE, USERS_FILE
+    from towers.snapshot import ITEMS_FILE, SOURCES_FILE, USERS_FILE
 
     started = time.monotonic()
     try:
@@ -123,6 +123,8 @@ def publish(
         spare = spare_row_count(index_config, snapshot.item_count)
         save_file(snapshot.item_arrays(spare), writer.path(ITEMS_FILE))
         save_file(snapshot.user_arrays(), writer.path(USERS_FILE))
+        if snapshot.items.sources:
+            save_file(snapshot.source_arrays(), writer.path(SOURCES_FILE))
         item_ids = dataset.items["item_id"].gather(order).to_list()
         writer.add_bytes(ITEM_IDS_FILE, ItemIds.from_ids(item_ids).to_bytes())
         writer.add_bytes(USER_IDS_FILE, ItemIds.from_ids(dataset.users["user_id"].to_list()).to_bytes())
@@ -190,12 +192,14 @@ def _snapshot(
     from towers.models.item_tower import ItemTensors
     from towers.recommender import UserEmbedder
     from towers.snapshot import take_snapshot
+    from towers.sources.registry import sources_at
     from towers.training.cuts import last_context, shoppers_at, users_before
     from towers.training.tower_task import embed_items
 
     data = encode(dataset, model.encoders, model.settings, model.towers_until_s)
     vectors = embed_items(model.item_tower, ItemTensors.of(data.items, torch.device("cpu"))).numpy()
-    table = item_table(data, vectors, model.settings, until_s)
+    sources = sources_at(data, model.settings, until_s, model.towers_until_s)
+    table = item_table(data, vectors, model.settings, until_s, sources)
     if also_retrievable is not None:
         table = replace(table, retrievable=table.retrievable | also_retrievable)
     snapshot, order = take_snapshot(data, table, model.ranker, until_s)

@@ -27,6 +27,7 @@ from towers.settings import (
     TowerSettings,
     TrainingSettings,
 )
+from towers.sources.settings import SourceSettings
 
 PACKAGE_PREFIX = "package:"
 TIMESTAMP_FORMATS = ("iso8601", "epoch_s", "epoch_ms", "epoch_us")
@@ -197,6 +198,7 @@ class ShopConfig(Section):
     features: FeatureSettings = FeatureSettings()
     towers: TowerSettings = TowerSettings()
     candidates: CandidateSettings = CandidateSettings()
+    sources: SourceSettings = SourceSettings()
     ranker: RankerSettings = RankerSettings()
     training: TrainingSettings = TrainingSettings()
     index: dict[str, Any] = Field(default_factory=dict, description="Read by python -m index rebuild.")
@@ -208,6 +210,7 @@ class ShopConfig(Section):
             features=self.features,
             towers=self.towers,
             candidates=self.candidates,
+            sources=self.sources,
             ranker=self.ranker,
             training=self.training,
         )

@@ -17,7 +17,8 @@ from towers.compiled import kernel, reordered_kernel
 from towers.features.histories import BoolArray, FloatArray, Int32Array, Int64Array
 from towers.features.purchases import find_row
 from towers.sources.base import Shown, SourceInvalid, SourceRequest, checked
-from towers.sources.profiles import Profiles, ProfileSettings, profile_array, profile_of, profiles
+from towers.sources.profiles import Profiles, profile_array, profile_of, profiles
+from towers.sources.settings import ProfileSettings
 
 
 @dataclass(frozen=True, slots=True)

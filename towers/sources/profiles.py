@@ -7,21 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from towers.compiled import kernel
 from towers.features.histories import FloatArray, HistoryBatch, Int32Array, Int64Array
 from towers.sources.base import SourceInvalid
 from towers.sources.scored import scratch
-
-
-class ProfileSettings(BaseModel):
-    """How much of a history a source reads, and how fast the old counts less."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    items_max: int = Field(default=200, ge=1, description="Newest distinct items of a shopper that are read.")
-    half_life_items: float = Field(default=0.0, ge=0, description="Items after which the weight halves; 0: never.")
-    half_life_days: float = Field(default=0.0, ge=0, description="Days after which the weight halves; 0: never.")
+from towers.sources.settings import ProfileSettings
 
 
 @dataclass(frozen=True, slots=True)

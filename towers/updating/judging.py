@@ -20,6 +20,7 @@ from towers.model import TrainedModel
 from towers.models.item_tower import ItemTensors
 from towers.recommender import Recommender, Shoppers, UserEmbedder, ranker_item_part, top
 from towers.schema import Dataset
+from towers.sources.registry import sources_at
 from towers.training.cuts import USERS_PER_BATCH, RetrieverFactory
 from towers.training.tower_task import embed_items
 from towers.updating.item_log import ItemLog
@@ -52,7 +53,9 @@ class Tables:
 
     def at(self, as_of_s: int) -> ItemTable:
         """What such a generation knows of the catalogue."""
-        return self._log.table(self._data, self.vectors, self._model.settings, as_of_s)
+        table = self._log.table(self._data, self.vectors, self._model.settings, as_of_s)
+        sources = sources_at(self._data, self._model.settings, as_of_s, self._model.towers_until_s)
+        return replace(table, sources=sources)
 
 
 def contender(model: TrainedModel, table: ItemTable, retrievers: RetrieverFactory) -> Contender:

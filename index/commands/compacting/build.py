@@ -36,7 +36,7 @@ from towers.features.item_statistics import STATISTIC_NAMES
 from towers.model import MODEL_FILE, RANKER_FILE, TOWERS_FILE
 from towers.recommender import Shoppers
 from towers.schema.dataset import AttributeNames
-from towers.snapshot import ITEMS_FILE, USERS_FILE, Snapshot
+from towers.snapshot import ITEMS_FILE, SOURCES_FILE, USERS_FILE, Snapshot
 
 _OFFERED_AT_ONCE = 1_000
 
@@ -67,6 +67,8 @@ def write_compacted(
             writer.add_file(name, generation.path(name))
         save_file(snapshot.item_arrays(spare_row_count(config, snapshot.item_count)), writer.path(ITEMS_FILE))
         save_file(snapshot.user_arrays(), writer.path(USERS_FILE))
+        if snapshot.items.sources:
+            save_file(snapshot.source_arrays(), writer.path(SOURCES_FILE))
         writer.add_bytes(ITEM_IDS_FILE, ItemIds.from_ids(item_ids).to_bytes())
         catalogue = catalogue_with_changes(generation.path(CATALOGUE_FILE), item_ids, changes.documents, serving)
         catalogue.write_parquet(writer.path(CATALOGUE_FILE))
@@ -132,6 +134,7 @@ def _with_changes(serving: ServingModel, changes: Changes) -> tuple[Snapshot, li
         affinity_counts=old.items.affinity_counts,
         popular=place[popular],
         retrievable=tables.retrievable[order],
+        sources={name: source.reordered(order, place) for name, source in old.items.sources.items()},
     )
     histories = replace(old.histories, item_row=place[old.histories.item_row])
     return Snapshot(items, tables.item_part[order], histories, old.users), ids.ids(order)

@@ -24,6 +24,17 @@ class CandidateSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CANDIDATE_SOURCE_BUY_AGAIN: _ClassVar[CandidateSource]
     CANDIDATE_SOURCE_POPULAR: _ClassVar[CandidateSource]
     CANDIDATE_SOURCE_SIMILAR: _ClassVar[CandidateSource]
+    CANDIDATE_SOURCE_ITEM_ITEM: _ClassVar[CandidateSource]
+    CANDIDATE_SOURCE_BOUGHT_NEXT: _ClassVar[CandidateSource]
+    CANDIDATE_SOURCE_BOUGHT_TOGETHER: _ClassVar[CandidateSource]
+    CANDIDATE_SOURCE_USER_USER: _ClassVar[CandidateSource]
+    CANDIDATE_SOURCE_ALS: _ClassVar[CandidateSource]
+    CANDIDATE_SOURCE_BPR: _ClassVar[CandidateSource]
+    CANDIDATE_SOURCE_LIGHT_GCN: _ClassVar[CandidateSource]
+    CANDIDATE_SOURCE_GRAPH_FILTER: _ClassVar[CandidateSource]
+    CANDIDATE_SOURCE_CONTENT: _ClassVar[CandidateSource]
+    CANDIDATE_SOURCE_TRENDING: _ClassVar[CandidateSource]
+    CANDIDATE_SOURCE_SEGMENT: _ClassVar[CandidateSource]
 
 class DegradedReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -39,6 +50,17 @@ CANDIDATE_SOURCE_TWO_TOWER: CandidateSource
 CANDIDATE_SOURCE_BUY_AGAIN: CandidateSource
 CANDIDATE_SOURCE_POPULAR: CandidateSource
 CANDIDATE_SOURCE_SIMILAR: CandidateSource
+CANDIDATE_SOURCE_ITEM_ITEM: CandidateSource
+CANDIDATE_SOURCE_BOUGHT_NEXT: CandidateSource
+CANDIDATE_SOURCE_BOUGHT_TOGETHER: CandidateSource
+CANDIDATE_SOURCE_USER_USER: CandidateSource
+CANDIDATE_SOURCE_ALS: CandidateSource
+CANDIDATE_SOURCE_BPR: CandidateSource
+CANDIDATE_SOURCE_LIGHT_GCN: CandidateSource
+CANDIDATE_SOURCE_GRAPH_FILTER: CandidateSource
+CANDIDATE_SOURCE_CONTENT: CandidateSource
+CANDIDATE_SOURCE_TRENDING: CandidateSource
+CANDIDATE_SOURCE_SEGMENT: CandidateSource
 DEGRADED_REASON_UNSPECIFIED: DegradedReason
 DEGRADED_REASON_SHORTFALL: DegradedReason
 DEGRADED_REASON_STATE_UNAVAILABLE: DegradedReason
