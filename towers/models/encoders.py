@@ -202,7 +202,7 @@ class SelfAttentionEncoder(SequenceEncoder):
             place = self.position[-length:]  # (N, D)
         else:
             place = self.position[(present.cumsum(dim=1) - 1).clamp_min(0)]  # (B, N, D)
-        x = self.dropout(events + place) * present[:, :, None]
+        x: Tensor = self.dropout(events + place) * present[:, :, None]
         causal = torch.ones(length, length, dtype=torch.bool, device=events.device).tril()
         # Each position sees itself too, so that a padded row never softmaxes over nothing.
         itself = torch.eye(length, dtype=torch.bool, device=events.device)

@@ -82,8 +82,10 @@ class CompiledUserTower:
         offsets, vectors = _gather(arrays.item_row, item_vectors)
         events = vectors @ self._event_in  # (E, D), oldest first, request after request
         read = (arrays.item_row, arrays.event_type, arrays.gap_bucket)
-        tables = (self._event_type, self._gap, self._position, self._from_oldest)
-        newest, normed_newest = _finish_events(*read, offsets, *tables, *self._norm_attention, events)
+        place = (self._position, self._from_oldest)
+        newest, normed_newest = _finish_events(
+            *read, offsets, self._event_type, self._gap, *place, *self._norm_attention, events
+        )
         asked = normed_newest @ self._ask + self._ask_offset  # (B, heads · D)
         kept = newest + _attend(offsets, events, asked) @ self._answer + self._answer_offset
         kept += self._block_mlp(_layer_norm(kept, *self._block_norm))

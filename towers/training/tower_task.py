@@ -142,11 +142,11 @@ class TowerTask:
         """Of all visits of the windows."""
         length = self.settings.features.sequence_events_max
         step = self._draw(windows.visit, generator)
-        rows, *rest = windows.sequences(self.data.histories, length)
+        rows, event_type, gap_bucket = windows.sequences(self.data.histories, length)
         seen, place = np.unique(np.maximum(rows, 0), return_inverse=True)
         vectors = self._embed(torch.cat([step.candidates, self._whole(seen)]))
         read = np.where(rows >= 0, place.reshape(rows.shape) + len(step.candidates), -1)
-        sequences = SequenceTensors(*(self._whole(array) for array in (read, *rest)))
+        sequences = SequenceTensors(self._whole(read), self._whole(event_type), self._whole(gap_bucket))
         window, column = (self._whole(array) for array in windows.columns(length))
         asked = RequestTensors.of(self._asked.take(np.searchsorted(self._train, windows.visit)), self.device)
         user_vectors = self.model.user.at_positions(sequences, vectors, window, column, asked)  # (B, D)
