@@ -10,7 +10,9 @@ from towers.models.ranker import Ranker, RankerShape
 from towers.schema import LogTooShortError
 from towers.training.cuts import CutExamples
 from towers.training.loop import Schedule, fit
-from towers.training.ranker_task import SLOPE_MIN, RankerTask, calibrate, candidate_ndcg, ranker_logits
+from towers.training.ranker_calibration import SLOPE_MIN, calibrate
+from towers.training.ranker_outputs import candidate_ndcg, ranker_logits
+from towers.training.ranker_task import RankerTask
 
 CPU = torch.device("cpu")
 USERS, ITEMS, PER_USER = 40, 30, 12
