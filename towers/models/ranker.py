@@ -87,7 +87,7 @@ class Ranker(nn.Module):
         return self.heads(request, item, pair)[:, 0]
 
     def heads(self, request: Tensor, item: Tensor, pair: Tensor) -> Tensor:
-        """The same for all heads, (n, H): logits of "buys" and "buys_again", log1p of the money, stars of the rating."""
+        """The same for all heads, (n, H): logits of "buys" and "buys_again", log1p of money, stars of a rating."""
         stacked = torch.cat(
             [
                 (request - self.request_mean) * self.request_scale,

@@ -2,8 +2,8 @@
 
 Standardisation is folded into the weights once, so a candidate costs a gather, a sum and a rectifier around BLAS.
 
-Several heads make one score as a weighted product, buys^w · value^v · …: whatever a head's unit, a constant factor of it
-changes no order, so the weights mean the same in every shop. A head of weight 0 costs nothing.
+Several heads make one score as a weighted product, buys^w · value^v · …: a constant factor of a head, such as its
+currency, changes no order, so the weights mean the same in every shop. A head of weight 0 costs nothing.
 """
 
 from __future__ import annotations

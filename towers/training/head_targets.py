@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,9 @@ def further_targets(
         (n,) float32: "buys_again" 1 for what was bought in between and before, too; "value" log1p of the money spent in
         between, 0 where nothing was bought; "rating" the mean of the ratings given in between, NaN without one.
     """
-    makers = {
-        "buys_again": lambda: label & np.isin(candidate, _keys(data, _targets(data) & (data.histories.time_s < begin_s))),
+    before = _targets(data) & (data.histories.time_s < begin_s)
+    makers: dict[str, Callable[[], NDArray[Any]]] = {
+        "buys_again": lambda: label & np.isin(candidate, _keys(data, before)),
         "value": lambda: np.log1p(_money(data, candidate, begin_s, end_s)),
         "rating": lambda: _ratings(data, candidate, begin_s, end_s),
     }
@@ -75,9 +77,7 @@ def _keys(data: LearningData, chosen: BoolArray) -> Int64Array:
     return user[chosen] * data.item_count + log.item_row[chosen]
 
 
-def _sums(
-    key: Int64Array, amount: FloatArray, wanted: Int64Array
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _sums(key: Int64Array, amount: FloatArray, wanted: Int64Array) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Of each wanted key (n,) the sum of its amounts and their number; 0 where it has none."""
     if not len(key):
         return np.zeros(len(wanted)), np.zeros(len(wanted), np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ class RankerLoss:
     kind: Literal["binary", "listwise"] = "binary"
     negatives_max: int = 0
     positive_weight: float = 1.0
-    heads: HeadLossWeights = HeadLossWeights()
+    heads: HeadLossWeights = field(default_factory=HeadLossWeights)
 
     @classmethod
     def of(cls, settings: RankerSettings) -> RankerLoss:

@@ -35,8 +35,8 @@ from towers.schema import Dataset
 from towers.settings import LearningSettings
 from towers.sources.registry import sources_at
 from towers.training.cuts import DAY_S, CutExamples, RetrieverFactory, bought_between, build_cut
-from towers.training.loop import Checkpoint, FitResult, Schedule, fit
 from towers.training.head_targets import check_heads
+from towers.training.loop import Checkpoint, FitResult, Schedule, fit
 from towers.training.ranker_calibration import Reliability, calibrate, copy_calibration
 from towers.training.ranker_outputs import candidate_ndcg, ranker_heads, ranker_logits
 from towers.training.ranker_quality import ranker_quality, write_reliability
