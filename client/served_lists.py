@@ -22,7 +22,11 @@ def served_lists(
     page_size: int,
     calls_in_flight: int = 1,
 ) -> NDArray[np.int32]:
-    """(U, page_size) places in `item_ids` as the server ranks them, -1 pads."""
+    """(U, page_size) places in `item_ids` as the server ranks them, -1 pads.
+
+    Raises:
+        RuntimeError: an answer is degraded, so the lists would say nothing of the models.
+    """
     row_of = {item_id: row for row, item_id in enumerate(item_ids)}
     out = np.full((len(user_ids), page_size), -1, np.int32)
 
@@ -32,6 +36,10 @@ def served_lists(
             for user_id in user_ids[begin : begin + REQUESTS_PER_CALL]
         ]
         for place, answer in enumerate(client.batch_recommend(requests)):
+            if answer.degraded:
+                raise RuntimeError(
+                    f"the answer to user {user_ids[begin + place]!r} is degraded: {answer.degraded_reason}"
+                )
             out[begin + place, : len(answer.item_ids)] = [row_of[item_id] for item_id in answer.item_ids]
 
     with ThreadPoolExecutor(calls_in_flight) as pool:
