@@ -37,9 +37,8 @@ def served_lists(
         ]
         for place, answer in enumerate(client.batch_recommend(requests)):
             if answer.degraded:
-                raise RuntimeError(
-                    f"the answer to user {user_ids[begin + place]!r} is degraded: {answer.degraded_reason}"
-                )
+                reason = answer.degraded_reason.name
+                raise RuntimeError(f"the answer to user {user_ids[begin + place]!r} is degraded: {reason}")
             out[begin + place, : len(answer.item_ids)] = [row_of[item_id] for item_id in answer.item_ids]
 
     with ThreadPoolExecutor(calls_in_flight) as pool:

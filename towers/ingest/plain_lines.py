@@ -1,4 +1,4 @@
-"""Lines of a plain file, `user item item …`, separated by blanks: read, checked, every broken one counted with a reason.
+"""Lines of a plain file, `user item item …`, separated by blanks: read, checked, broken ones counted with a reason.
 
 A row is one item of a line; a line without any counts as one row.
 """

@@ -72,13 +72,16 @@ class PlainConfig(Section):
         """The shop that learns from the file by the protocol, with its work under `work_dir`.
 
         Raises:
-            ConfigError: the file sets what the protocol fixes.
+            ConfigError: the file sets otherwise what the protocol fixes.
         """
         fixed = _fixed(protocol)
         for section, values in fixed.items():
-            given = getattr(self, section).model_fields_set & set(values)
-            if given:
-                raise ConfigError(f"[{section}] {sorted(given)}: fixed by the protocol {protocol}; leave it out")
+            given = getattr(self, section)
+            for key, value in values.items():
+                if key in given.model_fields_set and getattr(given, key) != value:
+                    raise ConfigError(
+                        f"[{section}] {key}: {getattr(given, key)!r}, but the protocol {protocol} fixes it at {value!r}"
+                    )
         return ShopConfig(
             shop=ShopSection(name=file.stem, work_dir=work_dir),
             events=EventsSection(

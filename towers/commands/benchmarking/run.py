@@ -1,4 +1,4 @@
-"""One benchmark: a plain file to figures, through the commands' own parts: ingest, training, rebuild, server, client."""
+"""One benchmark: a plain file to figures, by the commands' own parts: ingest, training, rebuild, server, client."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from client.served_lists import served_lists
-from client.server_process import server_process
 from rich.progress import Progress
 from twinrank_client import Client, RepeatPolicy
 
+from client.served_lists import served_lists
+from client.server_process import server_process
 from index.commands.rebuild import publish
 from index.generation import set_current
 from towers.commands.benchmarking.progress import Stages, fingerprint
@@ -105,10 +105,8 @@ class BenchmarkRun:
         return held_out_question(self._dataset, self._split.held_out.items, ASKED_AT_S)
 
     def _load(self) -> None:
-        report = ingest_plain(
-            self.files, self._split, self.settings.plain, self._shop.shop.name, self._shop.dataset_dir
-        )
-        meta = report.meta
+        shop = self._shop
+        meta = ingest_plain(self.files, self._split, self.settings.plain, shop.shop.name, shop.dataset_dir).meta
         self.say(
             f"{meta.counts.rows:,} events of {meta.counts.users:,} users, {meta.counts.items:,} items, "
             f"{len(self._split.held_out.items):,} users are asked for"
