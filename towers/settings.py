@@ -121,6 +121,11 @@ class CandidateSettings(_Section):
         """The further sources that are on, in the order of FURTHER."""
         return tuple(name for name in FURTHER if getattr(self, name) > 0)
 
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The sources whose score and rank the ranker reads: where further ones are on, these and the two towers."""
+        return ("two_tower", *self.further) if self.further else ()
+
 
 class HeadWeights(_Section):
     """How much each head of the ranker counts; a head of weight 0 is not computed."""
@@ -153,6 +158,12 @@ class RankerSettings(_Section):
 
     hidden: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
         default=(64, 32), description="Units of the two hidden layers."
+    )
+    vector_weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="What the user's and the item's vectors weigh among the inputs; 0 leaves them out, as towers that "
+        "are trained for each cut ask for: each has a space of its own.",
     )
     cuts: int = Field(default=3, ge=1, le=24, description="Training moments, each asked as of its own day.")
     cut_every_days: int = Field(default=30, ge=1, description="Days between two training moments.")
@@ -216,6 +227,15 @@ class LearningSettings(_Section):
     sources: SourceSettings = SourceSettings()
     ranker: RankerSettings = RankerSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _spaces_agree(self) -> Self:
+        if self.training.towers_end == "each_cut" and self.ranker.cuts > 1 and self.ranker.vector_weight > 0:
+            raise ValueError(
+                'training.towers_end "each_cut" gives every cut vectors of another space: ranker.vector_weight '
+                f"must be 0 (it is {self.ranker.vector_weight})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _labels_end_in_time(self) -> Self:

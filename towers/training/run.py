@@ -261,6 +261,7 @@ class TrainingRun:
             self.device,
             name=f"{name}: ranker",
             loss=RankerLoss.of(ranker),
+            vector_weight=ranker.vector_weight,
         )
         schedule = Schedule(
             ranker.epochs_max,
