@@ -168,6 +168,11 @@ class RankerSettings(_Section):
     cuts: int = Field(default=3, ge=1, le=24, description="Training moments, each asked as of its own day.")
     cut_every_days: int = Field(default=30, ge=1, description="Days between two training moments.")
     horizon_days: int = Field(default=30, ge=1, description="A candidate is positive when bought within these days.")
+    repeats: bool = Field(
+        default=True,
+        description="Whether it learns to rank what a user had before, too; false for a shop where nobody comes back "
+        "to an item and placements exclude what was bought.",
+    )
     loss: Literal["binary", "listwise"] = Field(
         default="binary",
         description="binary: cross-entropy of each candidate; listwise: of the softmax over a request's candidates.",

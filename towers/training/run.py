@@ -177,6 +177,7 @@ class TrainingRun:
             asked = split_by_time(
                 target_interactions(self.dataset), train_end_s=begin_s, test_end_s=end_s, item_users_min=item_users_min
             ).evaluation_set
+            asked = replace(asked, exclude_bought=not self.settings.ranker.repeats)
             asked_of = {"": asked, "_new_only": asked.new_only()}
         except ValueError as error:  # a short log may hold nobody to ask
             self.say(f"validation, all items ranked: not measured, {error}")
