@@ -16,6 +16,7 @@ from towers.features.histories import BoolArray, FloatArray
 from towers.models.ranker import Ranker
 from towers.schema import LogTooShortError
 from towers.training.cuts import CutExamples
+from towers.training.distributed import shares, step_count
 
 NDCG_K = 20
 SLOPE_MIN = 0.05
@@ -46,13 +47,12 @@ class RankerTask:
 
     def step_count(self) -> int:
         """Steps in an epoch."""
-        return -(-len(self._row) // self.batch_size)
+        return step_count(len(self._row), self.batch_size)
 
     def losses(self, epoch: int) -> Iterator[Tensor]:
         """The loss of each step of the epoch, candidates in a new order."""
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self._row))
-        for begin in range(0, len(order), self.batch_size):
-            chosen = order[begin : begin + self.batch_size]
+        for chosen in shares(order, self.batch_size):
             parts = [
                 self._take(place, self._row[chosen][self._cut[chosen] == place]) for place in range(len(self.cuts))
             ]

@@ -34,9 +34,11 @@ from towers.recommender import UserEmbedder
 from towers.schema import Dataset
 from towers.settings import LearningSettings
 from towers.sources.registry import sources_at
+from towers.training import distributed
 from towers.training.cuts import DAY_S, CutExamples, RetrieverFactory, bought_between, build_cut
-from towers.training.loop import Checkpoint, FitResult, Schedule, fit
+from towers.training.loop import Checkpoint, FitResult, Schedule, Watcher, fit
 from towers.training.ranker_task import RankerTask, calibrate, candidate_ndcg, ranker_logits
+from towers.training.record import RunRecord, versions
 from towers.training.tower_task import Towers, TowerTask, embed_items
 from towers.training.visits import find_visits
 
@@ -48,6 +50,24 @@ class Fitted:
     model: TrainedModel
     towers: FitResult
     ranker: FitResult
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a phase's ranker learns from, with the towers that embedded it.
+
+    Attributes:
+        data: encoded by what was known before `towers_end_s`. towers, towers_result: as fitted.
+        ranker: fresh, seeded. cuts: to learn from, newest first. held_out: to be judged by; None in a refit.
+    """
+
+    data: LearningData
+    towers: Towers
+    towers_result: FitResult
+    towers_end_s: int
+    ranker: Ranker
+    cuts: list[CutExamples]
+    held_out: CutExamples | None
 
 
 @dataclass
@@ -69,11 +89,13 @@ class TrainingRun:
 
     def __post_init__(self) -> None:
         self.device = choose_device(self.settings.training.device)
-        self._fingerprint = _fingerprint(self.dataset, self.settings)
+        self.precision = choose_precision(self.settings.training.precision, self.device)
+        self._fingerprint = f"{fingerprint(self.dataset, self.settings)}-{distributed.process_count()}"
+        self._watcher: Watcher | None = None
         if self.settings.training.threads:
             torch.set_num_threads(self.settings.training.threads)
 
-    def _checkpoint(self, phase: str, model: str) -> Checkpoint:
+    def _checkpoint(self, phase: str, model: str) -> Checkpoint | None:
         """A checkpoint of other data or settings is not resumed."""
         return Checkpoint(self.directory / "checkpoints" / f"{phase}-{model}.safetensors", self._fingerprint)
 
@@ -87,14 +109,35 @@ class TrainingRun:
         started = time.monotonic()
         end_s = self.train_end_s()
         validation_s = self.settings.training.validation_days * DAY_S
+        record = RunRecord(self.directory)
+        if distributed.is_first():
+            record.open(self._about(), going_on=(self.directory / "checkpoints").exists())
+        self._watcher = record
         tuned = self._phase("validate", end_s - validation_s, end_s, None)
         refitted = self._phase("refit", end_s, None, tuned)
         metrics = {**_finite(tuned.model.metrics), "seconds": round(time.monotonic() - started, 1)}
-        shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
+        if distributed.is_first():
+            record.close(metrics)
+            shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
         return TrainedModel(**{**refitted.model.__dict__, "metrics": metrics})
 
-    def _phase(self, name: str, ranker_end_s: int, validation_end_s: int | None, tuned: Fitted | None) -> Fitted:
-        """One phase; the ranker's youngest training cut has its whole horizon before `ranker_end_s`."""
+    def _about(self) -> dict[str, Any]:
+        """What the run directory says of a run: enough to repeat it."""
+        return {
+            "fingerprint": self._fingerprint,
+            "seed": self.settings.training.seed,
+            "train_end_s": self.train_end_s(),
+            "device": str(self.device),
+            "precision": str(self.precision).removeprefix("torch."),
+            "processes": distributed.process_count(),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+            "dataset": self.dataset.meta.model_dump(mode="json"),
+            "settings": self.settings.model_dump(mode="json"),
+        }
+
+    def _examples(self, name: str, ranker_end_s: int, held_out: bool, tuned: Fitted | None) -> Examples:
+        """Fits the towers and asks at every cut; the youngest has its whole horizon before `ranker_end_s`."""
         settings = self.settings
         ranker = settings.ranker
         newest = ranker_end_s - ranker.horizon_days * DAY_S
@@ -113,9 +156,17 @@ class TrainingRun:
         torch.manual_seed(settings.training.seed)  # again: a resumed run may have drawn nothing for the towers
         model = Ranker(ranker_shape(settings))
         cuts = [self._cut(f"{name} cut", data, embedder, vectors, model, cut_s, towers_end_s) for cut_s in cut_times]
-        held_out = None
-        if validation_end_s is not None:
-            held_out = self._cut(f"{name} held out", data, embedder, vectors, model, ranker_end_s, towers_end_s)
+        judged = None
+        if held_out:
+            judged = self._cut(f"{name} held out", data, embedder, vectors, model, ranker_end_s, towers_end_s)
+        return Examples(data, towers, towers_result, towers_end_s, model, cuts, judged)
+
+    def _phase(self, name: str, ranker_end_s: int, validation_end_s: int | None, tuned: Fitted | None) -> Fitted:
+        """One phase: towers, cuts, ranker; with a validation period also its figures."""
+        settings = self.settings
+        examples = self._examples(name, ranker_end_s, validation_end_s is not None, tuned)
+        data, towers, towers_result = examples.data, examples.towers, examples.towers_result
+        model, cuts, held_out, towers_end_s = examples.ranker, examples.cuts, examples.held_out, examples.towers_end_s
         ranker_result = self._fit_ranker(name, model, cuts, held_out, tuned)
         metrics = self._measure(data, model, held_out, towers_result, ranker_result, ranker_end_s)
         if tuned is not None:
@@ -130,7 +181,7 @@ class TrainingRun:
             ranker_end_s,
             metrics,
         )
-        if validation_end_s is not None:
+        if validation_end_s is not None and distributed.is_first():
             metrics["validation"] |= self._judge(trained, ranker_end_s, validation_end_s)
         return Fitted(trained, towers_result, ranker_result)
 
@@ -179,7 +230,8 @@ class TrainingRun:
             stop_after=tuned.towers.epochs if tuned is not None else None,
         )
         checkpoint = self._checkpoint(name, "towers")
-        return task.model, fit(task, schedule, settings.training.seed, checkpoint, self.progress)
+        seed = settings.training.seed
+        return task.model, fit(task, schedule, seed, checkpoint, self.progress, self.precision, self._watcher)
 
     def _cut(
         self,
@@ -221,7 +273,8 @@ class TrainingRun:
             ranker.gradient_norm_max,
             stop_after=tuned.ranker.epochs if tuned is not None else None,
         )
-        return fit(task, schedule, self.settings.training.seed, self._checkpoint(name, "ranker"), self.progress)
+        seed, checkpoint = self.settings.training.seed, self._checkpoint(name, "ranker")
+        return fit(task, schedule, seed, checkpoint, self.progress, self.precision, self._watcher)
 
     def _measure(
         self,
@@ -260,7 +313,7 @@ def _finite(metrics: dict[str, Any]) -> dict[str, Any]:
     return finite
 
 
-def _fingerprint(dataset: Dataset, settings: LearningSettings) -> str:
+def fingerprint(dataset: Dataset, settings: LearningSettings) -> str:
     """16 hex digits over settings and data, every row of it."""
     digest = hashlib.sha256((settings.model_dump_json() + dataset.meta.model_dump_json()).encode())
     for table in (dataset.items, dataset.users):
@@ -274,10 +327,20 @@ def _fingerprint(dataset: Dataset, settings: LearningSettings) -> str:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """`auto` takes CUDA when there is one; `cuda` without one is an error."""
+    """`auto` takes CUDA when there is one, under torchrun a GPU a process; `cuda` without one is an error."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ValueError("training.device is cuda, but torch sees no CUDA device; use auto or cpu")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return (
+        torch.device("cuda", torch.cuda.current_device()) if distributed.process_count() > 1 else torch.device("cuda")
+    )
+
+
+def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on CUDA and float32 on the CPU."""
+    half = wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda")
+    return torch.bfloat16 if half else torch.float32
 
 
 def _bought_before(data: LearningData, cut: CutExamples, cut_s: int) -> BoolArray:

@@ -17,6 +17,7 @@ from towers.models.losses import log_inclusion, sampled_softmax
 from towers.models.user_tower import RequestTensors, UserTower
 from towers.schema import LogTooShortError
 from towers.settings import LearningSettings
+from towers.training.distributed import own_generator, shares, step_count
 from towers.training.visits import Visits
 
 VALIDATION_VISITS_MAX = 4_000
@@ -78,14 +79,15 @@ class TowerTask:
 
     def step_count(self) -> int:
         """Steps in an epoch."""
-        return -(-len(self._train) // self.settings.towers.batch_size)
+        return step_count(len(self._train), self.settings.towers.batch_size)
 
     def losses(self, epoch: int) -> Iterator[Tensor]:
         """The loss of each step of the epoch, visits in a new order."""
         generator = np.random.default_rng((self.seed, epoch))
         order = generator.permutation(self._train)
-        for begin in range(0, len(order), self.settings.towers.batch_size):
-            yield self._loss(np.sort(order[begin : begin + self.settings.towers.batch_size]), generator)
+        generator = own_generator(generator, self.seed, epoch)
+        for chosen in shares(order, self.settings.towers.batch_size):
+            yield self._loss(np.sort(chosen), generator)
 
     def _requests(self, chosen: Int64Array) -> RequestTensors:
         features = self.settings.features
