@@ -92,7 +92,8 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     flat = torch.cat([_gradient(parameter).flatten() for parameter in used])
     dist.all_reduce(flat)
     flat /= process_count()
-    for parameter, part in zip(used, flat.split([parameter.numel() for parameter in used]), strict=True):
+    parts = torch.split(flat, [parameter.numel() for parameter in used])
+    for parameter, part in zip(used, parts, strict=True):
         parameter.grad = part.view_as(parameter).clone()
 
 

@@ -76,7 +76,8 @@ def read_epochs(directory: Path) -> list[Epoch]:
     file = directory / EPOCHS_FILE
     if not file.exists():
         return []
-    epochs = [Epoch(**json.loads(line)) for line in file.read_text("utf-8").splitlines()]
+    whole = [line for line in file.read_text("utf-8").splitlines() if line.endswith("}")]  # a kill may halve the last
+    epochs = [Epoch(**json.loads(line)) for line in whole]
     return [replace(epoch, score=math.nan) if epoch.score is None else epoch for epoch in epochs]
 
 

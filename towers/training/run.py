@@ -53,19 +53,25 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Examples:
-    """What a phase's ranker learns from, with the towers that embedded it.
+class Stage:
+    """Towers trained until one moment, with the data as their encoders see it and all item vectors (n, D)."""
 
-    Attributes:
-        data: encoded by what was known before `towers_end_s`. towers, towers_result: as fitted.
-        ranker: fresh, seeded. cuts: to learn from, newest first. held_out: to be judged by; None in a refit.
-    """
-
+    towers_end_s: int
     data: LearningData
     towers: Towers
-    towers_result: FitResult
-    towers_end_s: int
-    ranker: Ranker
+    result: FitResult
+    vectors: FloatArray
+    embedder: UserEmbedder
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a phase's ranker learns from: the cuts, and the one to be judged by, None in a refit.
+
+    `stage` is the newest towers', whose vectors the held-out cut has too.
+    """
+
+    stage: Stage
     cuts: list[CutExamples]
     held_out: CutExamples | None
 
@@ -142,31 +148,26 @@ class TrainingRun:
         ranker = settings.ranker
         newest = ranker_end_s - ranker.horizon_days * DAY_S
         cut_times = [newest - place * ranker.cut_every_days * DAY_S for place in range(ranker.cuts)]
-        towers_end_s = cut_times[-1]
-        data = encode(
-            self.dataset,
-            fit_encoders(self.dataset, settings, towers_end_s),
-            settings,
-            towers_end_s,
-        )
-        torch.manual_seed(settings.training.seed)
-        towers, towers_result = self._fit_towers(name, data, towers_end_s, tuned)
-        vectors = embed_items(towers.item, ItemTensors.of(data.items, self.device)).cpu().numpy()
-        embedder = UserEmbedder(towers.user.cpu(), vectors, settings.features.sequence_events_max)
-        torch.manual_seed(settings.training.seed)  # again: a resumed run may have drawn nothing for the towers
         model = Ranker(ranker_shape(settings))
-        cuts = [self._cut(f"{name} cut", data, embedder, vectors, model, cut_s, towers_end_s) for cut_s in cut_times]
-        judged = None
-        if held_out:
-            judged = self._cut(f"{name} held out", data, embedder, vectors, model, ranker_end_s, towers_end_s)
-        return Examples(data, towers, towers_result, towers_end_s, model, cuts, judged)
+        cuts: list[CutExamples] = []
+        stages = [(cut_s, [cut_s]) for cut_s in reversed(cut_times)]
+        if settings.training.towers_end == "first_cut":
+            stages = [(cut_times[-1], cut_times)]
+        for place, (towers_end_s, own_cuts) in enumerate(stages, start=1):
+            label = name if len(stages) == 1 else f"{name} {place} of {len(stages)}"
+            stage = self._stage(label, towers_end_s, tuned)
+            cuts += [self._cut(f"{label} cut", stage, model, cut_s) for cut_s in own_cuts]
+        judged = self._cut(f"{name} held out", stage, model, ranker_end_s) if held_out else None
+        return Examples(stage, cuts, judged)
 
     def _phase(self, name: str, ranker_end_s: int, validation_end_s: int | None, tuned: Fitted | None) -> Fitted:
         """One phase: towers, cuts, ranker; with a validation period also its figures."""
         settings = self.settings
         examples = self._examples(name, ranker_end_s, validation_end_s is not None, tuned)
-        data, towers, towers_result = examples.data, examples.towers, examples.towers_result
-        model, cuts, held_out, towers_end_s = examples.ranker, examples.cuts, examples.held_out, examples.towers_end_s
+        stage, cuts, held_out = examples.stage, examples.cuts, examples.held_out
+        data, towers, towers_result, towers_end_s = stage.data, stage.towers, stage.result, stage.towers_end_s
+        torch.manual_seed(settings.training.seed)  # again: a resumed run may have drawn nothing for the towers
+        model = Ranker(ranker_shape(settings))
         ranker_result = self._fit_ranker(name, model, cuts, held_out, tuned)
         metrics = self._measure(data, model, held_out, towers_result, ranker_result, ranker_end_s)
         if tuned is not None:
@@ -233,17 +234,21 @@ class TrainingRun:
         seed = settings.training.seed
         return task.model, fit(task, schedule, seed, checkpoint, self.progress, self.precision, self._watcher)
 
-    def _cut(
-        self,
-        label: str,
-        data: LearningData,
-        embedder: UserEmbedder,
-        vectors: FloatArray,
-        ranker: Ranker,
-        cut_s: int,
-        towers_end_s: int,
-    ) -> CutExamples:
-        table = item_table(data, vectors, self.settings, cut_s, sources_at(data, self.settings, cut_s, towers_end_s))
+    def _stage(self, label: str, towers_end_s: int, tuned: Fitted | None) -> Stage:
+        """Towers that learned from everything before a moment."""
+        encoders = fit_encoders(self.dataset, self.settings, towers_end_s)
+        data = encode(self.dataset, encoders, self.settings, towers_end_s)
+        torch.manual_seed(self.settings.training.seed)
+        towers, result = self._fit_towers(label, data, towers_end_s, tuned)
+        vectors = embed_items(towers.item, ItemTensors.of(data.items, self.device)).cpu().numpy()
+        embedder = UserEmbedder(towers.user.cpu(), vectors, self.settings.features.sequence_events_max)
+        return Stage(towers_end_s, data, towers, result, vectors, embedder)
+
+    def _cut(self, label: str, stage: Stage, ranker: Ranker, cut_s: int) -> CutExamples:
+        data, vectors, embedder = stage.data, stage.vectors, stage.embedder
+        table = item_table(
+            data, vectors, self.settings, cut_s, sources_at(data, self.settings, cut_s, stage.towers_end_s)
+        )
         examples = build_cut(data, self.settings, embedder, ranker, table, self.retrievers, cut_s)
         self.say(
             f"{label} {np.datetime64(cut_s, 's')}: {len(examples.user_row):,} users, "
@@ -332,9 +337,7 @@ def choose_device(wanted: str) -> torch.device:
         raise ValueError("training.device is cuda, but torch sees no CUDA device; use auto or cpu")
     if wanted == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return (
-        torch.device("cuda", torch.cuda.current_device()) if distributed.process_count() > 1 else torch.device("cuda")
-    )
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
