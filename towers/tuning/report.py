@@ -87,7 +87,9 @@ def plot(found: Found, file: Path) -> None:
         values = [trial.values[path] for trial in measured]
         ranged = isinstance(dimension, Range)
         axes.scatter(values if ranged else [str(value) for value in values], [t.score for t in measured], s=12)
-        axes.set(title=path, xscale="log" if isinstance(dimension, Range) and dimension.log else "linear")
+        axes.set_title(path)
+        if isinstance(dimension, Range) and dimension.log:
+            axes.set_xscale("log")
     for axes in places[panels:]:
         axes.set_visible(False)
     for axes in places:
@@ -107,7 +109,8 @@ def _by_trial(axes: Any, found: Found) -> None:
         [trial.number + 1 for trial in early], [trial.reached for trial in early], "x", color="grey", markersize=4
     )
     axes.step([trial.number + 1 for trial in ended], _best_so_far(ended), where="post")
-    axes.set(title=f"{found.name}: score by trial (×: given up)")
+    axes.set_title(f"{found.name}: score by trial (×: given up)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _best_so_far(trials: Sequence[TrialResult]) -> list[float]:
