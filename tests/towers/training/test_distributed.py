@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.progress import Progress
 
 from tests.towers.training.line_in_processes import fitted
+from towers.commands.train import exact_search
+from towers.model import read_model
+from towers.schema import ShopConfig, load_dataset, read_shop_config
 from towers.training import distributed
 from towers.training.record import read_epochs
+from towers.training.run import TrainingRun
 
 ROOT = Path(__file__).parents[3]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -61,26 +67,25 @@ def test_two_processes_have_the_losses_and_weights_of_one_with_the_double_batch(
     assert alone["history"][-1][0] < alone["history"][0][0] / 4  # type: ignore[index]
 
 
-def test_the_command_trains_in_two_processes(small_shop_config: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(300)
+def test_the_command_trains_in_two_processes(small_shop: ShopConfig, small_shop_config: Path, tmp_path: Path) -> None:
     """Towers of two processes with half the batch, beside one with the whole: other negatives, nearly the same loss."""
+    shutil.copytree(small_shop.dataset_dir, tmp_path / "var" / "dataset")
     text = small_shop_config.read_text(encoding="utf-8").replace("var/small", str(tmp_path / "var"))
-    for name in ("events.csv", "items.csv", "users.csv"):
-        text = text.replace(f'"{name}"', f'"{small_shop_config.parent / name}"')
     text = text.replace("epochs_max = 10", "epochs_max = 1").replace("epochs_max = 6", "epochs_max = 1")
-    shops = {}
-    for processes, (towers, ranker) in {1: (16, 256), 2: (8, 128)}.items():
-        shops[processes] = tmp_path / f"{processes}.toml"
-        own = text.replace("batch_size = 16", f"batch_size = {towers}").replace("= 256", f"= {ranker}")
-        shops[processes].write_text(own.replace(str(tmp_path / "var"), str(tmp_path / str(processes))), "utf-8")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    for shop, commands in ((shops[1], ("ingest", "train")), (shops[2], ("ingest",))):
-        for command in commands:
-            subprocess.run([sys.executable, "-m", "towers", command, str(shop)], check=True, env=environment)
-    torchrun("-m", "towers", "train", str(shops[2]), directory=tmp_path)
-    run_dir = tmp_path / "2" / "run"
+    shop = tmp_path / "shop.toml"
+    shop.write_text(text, "utf-8")
+    settings, dataset = read_shop_config(shop).learning, load_dataset(small_shop.dataset_dir)
+    alone_dir = tmp_path / "alone"
+    TrainingRun(dataset, settings, exact_search, alone_dir, Progress(disable=True), lambda _: None).run()
+
+    shop.write_text(text.replace("batch_size = 16", "batch_size = 8").replace("= 256", "= 128"), "utf-8")
+    torchrun("-m", "towers", "train", str(shop), directory=tmp_path)
+    run_dir = tmp_path / "var" / "run"
     assert json.loads((run_dir / "run.json").read_text("utf-8"))["processes"] == 2
-    assert (run_dir / "model" / "towers.safetensors").exists()
-    alone, together = (read_epochs(tmp_path / processes / "run") for processes in ("1", "2"))
+    assert read_model(run_dir / "model").metrics == json.loads((run_dir / "metrics.json").read_text("utf-8"))
+    assert {"config.toml", "curves.png", "epochs.jsonl"} <= {file.name for file in run_dir.iterdir()}
+    alone, together = read_epochs(alone_dir), read_epochs(run_dir)
     assert [epoch.task for epoch in together] == [epoch.task for epoch in alone]
     for one, two in zip(alone, together, strict=True):
         assert two.loss == pytest.approx(one.loss, rel=0.1), one.task

@@ -180,6 +180,11 @@ def test_the_shops_space_replaces_adds_and_leaves_out() -> None:
     assert "towers.blocks" not in space
 
 
+def test_the_training_page_names_every_key() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    assert [key for key in TuneSettings.model_fields if f"`{key}`" not in page] == []
+
+
 @pytest.mark.parametrize(
     ("path", "dimension", "message"),
     [

@@ -179,6 +179,6 @@ def test_the_command_writes_settings_that_a_shop_can_merge(
     merged = with_values(small_shop.learning, {f"ranker.{key}": value for key, value in best["ranker"].items()})
     assert merged.ranker.learning_rate == best["ranker"]["learning_rate"]
     directory = small_shop.run_dir / "tune"
-    rows = list(csv.DictReader((directory / "ranker.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((directory / "ranker.csv").read_text("utf-8").splitlines()))
     assert [row["trial"] for row in rows] == ["1", "2"]
     assert (directory / "ranker.png").read_bytes().startswith(b"\x89PNG")
