@@ -164,6 +164,8 @@ def ranker_shape(settings: LearningSettings) -> RankerShape:
         pair=len(pair_input_names(settings.features.affinity_attributes, settings.candidates.further)),
         hidden=settings.ranker.hidden,
         vector=dimension,
+        heads=settings.ranker.heads.on,
+        dropout=settings.ranker.dropout,
     )
 
 

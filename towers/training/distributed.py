@@ -1,10 +1,10 @@
-"""Data-parallel training under torchrun: each process learns from its share of every step's batch.
+"""Data-parallel training under torchrun: each process learns from its share of the batches.
 
     torchrun --standalone --nproc-per-node 2 -m towers train CONFIG
 
-A step's batch is `batch_size` examples a process, dealt in turn, so W processes take the steps that one process takes
-with W times the batch size; gradients are averaged, so all processes hold the same weights. The first process validates
-and writes. Without torchrun there is one process, and everything here is the identity.
+Of the batches that one process would take after each other, W processes take W at once and average their gradients: the
+steps of one process with W times the batch size. In an epoch's last step some may have none, and do not count. All
+processes hold the same weights; the first one validates and writes. Without torchrun all of this is the identity.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
+
+Step = TypeVar("Step")
 
 WAIT = timedelta(hours=2)
 """How long a process waits for the others: the first one validates, and writes, alone."""
@@ -54,26 +57,9 @@ def process_group(on_cuda: bool) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def step_count(example_count: int, batch_size: int) -> int:
-    """Steps in an epoch of so many examples."""
-    return -(-_even(example_count) // (process_count() * batch_size))
-
-
-def shares(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """This process's part of each step's batch; all parts of a step are equally long.
-
-    Args:
-        order: (n,) the epoch's examples, the same in every process. Up to W - 1 at the end are left out.
-        batch_size: examples a process in a step.
-    """
-    count = process_count()
-    order = order[: _even(len(order))]
-    for begin in range(0, len(order), count * batch_size):
-        yield order[begin : begin + count * batch_size][process_number() :: count]
-
-
-def _even(example_count: int) -> int:
-    return example_count - example_count % process_count()
+def own_steps(steps: Iterable[Step]) -> Iterator[Step]:
+    """Every W-th of an epoch's batches, beginning with this process's number; `steps` is the same in every process."""
+    return islice(steps, process_number(), None, process_count())
 
 
 def own_generator(generator: np.random.Generator, seed: int, epoch: int) -> np.random.Generator:
@@ -81,18 +67,25 @@ def own_generator(generator: np.random.Generator, seed: int, epoch: int) -> np.r
     return generator if is_first() else np.random.default_rng((seed, epoch, process_number()))
 
 
-def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replaces each gradient by the mean over the processes; one that is None in all of them stays None."""
+def count(present: bool, device: torch.device) -> int:
+    """How many processes are present."""
+    return int(total(present, device))
+
+
+def average_gradients(parameters: Sequence[nn.Parameter], learning: int) -> None:
+    """Replaces each gradient by the mean over the `learning` processes that had a batch in this step.
+
+    A gradient that is None in all of them stays None.
+    """
     if process_count() == 1 or not parameters:
         return
-    present = [parameter.grad is not None for parameter in parameters]
-    flags = torch.tensor(present, dtype=torch.float32, device=parameters[0].device)
+    flags = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.float32)
+    flags = flags.to(parameters[0].device)
     dist.all_reduce(flags)
-    used = [parameter for parameter, count in zip(parameters, flags.tolist(), strict=True) if count > 0]
+    used = [parameter for parameter, had in zip(parameters, flags.tolist(), strict=True) if had > 0]
     flat = torch.cat([_gradient(parameter).flatten() for parameter in used])
     dist.all_reduce(flat)
-    flat /= process_count()
-    parts = torch.split(flat, [parameter.numel() for parameter in used])
+    parts = torch.split(flat / learning, [parameter.numel() for parameter in used])
     for parameter, part in zip(used, parts, strict=True):
         parameter.grad = part.view_as(parameter).clone()
 
@@ -101,22 +94,13 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
     return parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
 
 
-def average(value: float, device: torch.device) -> float:
-    """The mean of each process's value."""
+def total(value: float, device: torch.device) -> float:
+    """The sum of all processes' values."""
     if process_count() == 1:
         return value
-    total = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return float(total) / process_count()
-
-
-def smallest(value: int, device: torch.device) -> int:
-    """The smallest of all processes' values."""
-    if process_count() == 1:
-        return value
-    least = torch.tensor(value, dtype=torch.int64, device=device)
-    dist.all_reduce(least, dist.ReduceOp.MIN)
-    return int(least)
+    summed = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(summed)
+    return float(summed)
 
 
 def of_first(value: float, device: torch.device) -> float:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -98,7 +97,7 @@ class Task(Protocol):
         ...
 
     def losses(self, epoch: int) -> Iterator[Tensor]:
-        """One scalar loss a step; the loop differentiates it before it asks for the next."""
+        """One scalar loss a step of this process; the loop differentiates it before it asks for the next."""
         ...
 
     def validate(self) -> float:
@@ -129,7 +128,7 @@ def fit(
     parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     device = next(task.model.parameters()).device
-    step_count = distributed.smallest(task.step_count(), device)
+    step_count = -(-task.step_count() // distributed.process_count())
     total = max(schedule.epochs_max * step_count, 1)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _one_cycle(step / total))
     run = _Run(task.model, optimizer, rates)
@@ -146,14 +145,14 @@ def fit(
         torch.manual_seed(seed * 1_000_003 + run.epoch + (distributed.process_number() << 40))
         task.model.train()
         autocast = _autocast(device, precision)
-        losses = islice(_forward(task.losses(run.epoch), autocast), step_count)
+        losses = _forward(task.losses(run.epoch), autocast)
         loss = _epoch(
             task, losses, run, schedule.gradient_norm_max, lambda note: progress.update(bar, advance=1, note=note)
         )
         task.model.eval()
         with torch.inference_mode():
             score = task.validate() if distributed.is_first() else math.nan
-        run.finish_epoch(distributed.average(loss, device), distributed.of_first(score, device))
+        run.finish_epoch(loss, distributed.of_first(score, device))
         if checkpoint is not None and distributed.is_first():
             run.save(checkpoint)
         if watcher is not None:
@@ -221,21 +220,27 @@ def _epoch(
     task: Task, losses: Iterator[Tensor], run: _Run, gradient_norm_max: float, show: Callable[[str], None]
 ) -> float:
     parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
+    device = parameters[0].device
     total, steps = 0.0, 0
-    for loss in losses:
+    while True:
+        loss = next(losses, None)
+        learning = distributed.count(loss is not None, device)
+        if not learning:
+            break
         run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        distributed.average_gradients(parameters)
-        nn.utils.clip_grad_norm_(task.model.parameters(), gradient_norm_max)
-        run.optimizer.step()
-        run.rates.step()
-        total, steps = total + float(loss.detach()), steps + 1
+        if loss is not None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            total, steps = total + float(loss.detach()), steps + 1
         if not math.isfinite(total):
             raise FloatingPointError(
                 f"{task.name}: the loss became {total} in step {steps} of epoch {run.epoch + 1}; lower learning_rate"
             )
-        show(f"loss {total / steps:.4f}")
-    return total / max(steps, 1)
+        distributed.average_gradients(parameters, learning)
+        nn.utils.clip_grad_norm_(task.model.parameters(), gradient_norm_max)
+        run.optimizer.step()
+        run.rates.step()
+        show(f"loss {total / max(steps, 1):.4f}")
+    return distributed.total(total, device) / max(distributed.total(steps, device), 1)
 
 
 class _Run:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.progress import Progress
 
 from tests.towers.training.line_in_processes import fitted
@@ -22,6 +23,7 @@ from towers.training.record import read_epochs
 from towers.training.run import TrainingRun
 
 ROOT = Path(__file__).parents[3]
+CPU = torch.device("cpu")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
@@ -37,20 +39,19 @@ def torchrun(*arguments: str, directory: Path) -> None:
 def test_without_torchrun_there_is_one_process_that_takes_everything() -> None:
     with distributed.process_group(on_cuda=False):
         assert (distributed.process_count(), distributed.process_number()) == (1, 0)
-    assert [share.tolist() for share in distributed.shares(np.arange(5), 2)] == [[0, 1], [2, 3], [4]]
-    assert distributed.step_count(5, 2) == 3
+    assert list(distributed.own_steps([3, 4, 5])) == [3, 4, 5]
+    assert (distributed.total(2.5, CPU), distributed.of_first(2.5, CPU), distributed.count(True, CPU)) == (2.5, 2.5, 1)
     generator = np.random.default_rng(1)
     assert distributed.own_generator(generator, 1, 1) is generator
 
 
-def test_shares_are_equally_long_and_together_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_take_turns_through_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "process_count", lambda: 3)
     dealt = []
     for number in range(3):
         monkeypatch.setattr(distributed, "process_number", lambda number=number: number)
-        dealt.append([share.tolist() for share in distributed.shares(np.arange(11), 2)])
-    assert dealt == [[[0, 3], [6]], [[1, 4], [7]], [[2, 5], [8]]]  # 9 and 10 are left out
-    assert distributed.step_count(11, 2) == 2
+        dealt.append(list(distributed.own_steps(range(5))))
+    assert dealt == [[0, 3], [1, 4], [2]]
 
 
 def test_two_processes_have_the_losses_and_weights_of_one_with_the_double_batch(tmp_path: Path) -> None:
