@@ -53,7 +53,7 @@ coverage: $(VENV)/installed
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[server,demo,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[server,train,demo,dev]'
 	touch $@
 
 $(VENV)/installed-bench: $(VENV)/installed

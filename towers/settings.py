@@ -213,6 +213,10 @@ class TrainingSettings(_Section):
     )
     seed: int = Field(default=17, ge=0, description="Seed of every random choice.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA when there is one.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Of training's forward pass; auto: bfloat16 on CUDA, float32 on the CPU. Weights stay float32.",
+    )
     threads: int = Field(default=0, ge=0, description="torch threads; 0 means one for each core.")
 
     @field_validator("train_end")

@@ -19,6 +19,7 @@ from towers.models.losses import gbce, log_inclusion, sampled_softmax, shared_so
 from towers.models.user_tower import RequestTensors, SequenceTensors, UserTower
 from towers.schema import LogTooShortError
 from towers.settings import LearningSettings
+from towers.training.distributed import own_generator, own_steps
 from towers.training.visits import Visits
 from towers.training.windows import Windows, cut_windows
 
@@ -107,11 +108,14 @@ class TowerTask:
         if self.settings.towers.positions == "all":
             length = self.settings.features.sequence_events_max
             windows = cut_windows(self.visits, self._train, self.data.histories, length, generator)
-            for batch in windows.batches(batch_size, generator):
+            batches = own_steps(windows.batches(batch_size, generator))
+            generator = own_generator(generator, self.seed, epoch)
+            for batch in batches:
                 yield self._window_loss(batch, generator)
             return
         order = generator.permutation(self._train)
-        for begin in range(0, len(order), batch_size):
+        generator = own_generator(generator, self.seed, epoch)
+        for begin in own_steps(range(0, len(order), batch_size)):
             yield self._loss(np.sort(order[begin : begin + batch_size]), generator)
 
     def _request_arrays(self, chosen: Int64Array, sequence_events_max: int) -> RequestArrays:
