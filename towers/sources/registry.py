@@ -73,7 +73,7 @@ def sources_at(
     names = settings.candidates.further
     if not names:
         return {}
-    until_s = as_of_s if settings.training.sources_end == "cut" else min(as_of_s, towers_until_s)
+    until_s = settings.training.learned_until_s(as_of_s, towers_until_s)
     return fit_sources(SourceLog.of(data, until_s), names, settings.sources, settings.training.seed)
 
 

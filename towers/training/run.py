@@ -282,9 +282,9 @@ class TrainingRun:
 
     def _cut(self, label: str, stage: Stage, ranker: Ranker, cut_s: int) -> CutExamples:
         data, vectors, embedder = stage.data, stage.vectors, stage.embedder
-        table = item_table(
-            data, vectors, self.settings, cut_s, sources_at(data, self.settings, cut_s, stage.towers_end_s)
-        )
+        sources = sources_at(data, self.settings, cut_s, stage.towers_end_s)
+        known_s = self.settings.training.learned_until_s(cut_s, stage.towers_end_s)
+        table = item_table(data, vectors, self.settings, known_s, sources)
         examples = build_cut(data, self.settings, embedder, ranker, table, self.retrievers, cut_s)
         self.say(
             f"{label} {np.datetime64(cut_s, 's')}: {len(examples.user_row):,} users, "
