@@ -85,4 +85,17 @@ def _(source: UserLists, request: SourceRequest) -> np.ndarray:
         best = np.argsort(-line.astype(np.float32), kind="stable")[:kept]
         best = best[line[best] > 0]
         counts[place, best] = line[best] ** source.limits[1]
-    return counts @ has
+    scores = counts @ has
+    if source.limits[2] > 0:
+        scores = np.array([_near(source, *line) for line in zip(own, counts, strict=True)])
+    return scores
+
+
+def _near(source: UserLists, own: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(n,) the sums of one shopper, items counting by their place beside the common one of highest weight."""
+    scores = np.zeros(source.item_count)
+    for user in np.flatnonzero(counts):
+        items = source.user_items[source.user_offsets[user] : source.user_offsets[user + 1]]
+        distance = np.abs(np.arange(len(items)) - np.argmax(own[items])) if len(items) else np.zeros(0)
+        scores[items] += counts[user] * 0.5 ** (distance / source.limits[2])
+    return scores

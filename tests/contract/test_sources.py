@@ -53,6 +53,7 @@ CASES: dict[str, tuple[str, SourceSettings]] = {
             }
         ),
     ),
+    "user_user, near": ("user_user", _settings(user_user={"nearness_half_life": 1.5, "profile": _RECENT})),
     "content, numbers": ("content", _settings(content={"number_bins": 4, "word_weight": 0.5, "neighbours": 8})),
     "trending, of all events": ("trending", _settings(trending={"events": "all", "depth": 7})),
     "segment, two attributes": ("segment", _settings(segment={"attributes": ["home", "age"], "users_min": 2})),

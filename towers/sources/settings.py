@@ -139,6 +139,9 @@ class UserUserSettings(_Section):
         default=0.5, ge=0, le=1, description="Power of a user's squared length in the denominator; 0.5 is the cosine."
     )
     likeness_power: float = Field(default=1.0, ge=0, description="A user's items count his likeness to this power.")
+    nearness_half_life: float = Field(
+        default=0.0, ge=0, description="Items from the newest common one, in a user's order, that halve; 0: never."
+    )
     profile: ProfileSettings = ProfileSettings(items_max=100)
 
 
