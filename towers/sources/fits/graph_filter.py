@@ -25,25 +25,31 @@ _DENSE_ITEMS_MAX = 1_000
 def fit_graph_filter(log: SourceLog, settings: GraphFilterSettings, seed: int) -> ItemLists:
     """Each item's `neighbours` largest entries of the filter."""
     matrix = profile_matrix(log, settings.profile)
-    users, items = _degrees(matrix, 1), _degrees(matrix, 0)
-    normalised = (diags(_power(users, -0.5)) @ matrix @ diags(_power(items, -0.5))).tocsr().astype(np.float32)
+    normalised, items = normalised_graph(matrix)
     basis, response = _low_pass(normalised, settings, seed)
     rows, weights = _largest(
         normalised,
         basis,
         response,
-        _power(items, -settings.own_exponent),
-        _power(items, settings.popularity_exponent),
+        power(items, -settings.own_exponent),
+        power(items, settings.popularity_exponent),
         settings.neighbours,
     )
     return ItemLists.of_top(rows, weights, settings.profile)
+
+
+def normalised_graph(matrix: csr_matrix) -> tuple[csr_matrix, FloatArray]:
+    """R̃ = D_u^-½ R D_i^-½ of weights R (U, n), float32, and the items' degrees (n,)."""
+    users, items = _degrees(matrix, 1), _degrees(matrix, 0)
+    normalised = (diags(power(users, -0.5)) @ matrix @ diags(power(items, -0.5))).tocsr().astype(np.float32)
+    return normalised, items
 
 
 def _degrees(matrix: csr_matrix, axis: int) -> FloatArray:
     return np.asarray(matrix.sum(axis=axis), np.float32).ravel()
 
 
-def _power(degree: FloatArray, exponent: float) -> FloatArray:
+def power(degree: FloatArray, exponent: float) -> FloatArray:
     """degree^exponent; 0 where nothing is."""
     out = np.zeros(len(degree), np.float32)
     out[degree > 0] = degree[degree > 0] ** np.float32(exponent)
