@@ -121,6 +121,37 @@ class CandidateSettings(_Section):
         """The further sources that are on, in the order of FURTHER."""
         return tuple(name for name in FURTHER if getattr(self, name) > 0)
 
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The sources whose score and rank the ranker reads: where further ones are on, these and the two towers."""
+        return ("two_tower", *self.further) if self.further else ()
+
+
+class HeadWeights(_Section):
+    """How much each head of the ranker counts; a head of weight 0 is not computed."""
+
+    buys: float = Field(default=1.0, ge=0, description="That the shopper buys the item within the horizon.")
+    buys_again: float = Field(default=0.0, ge=0, description="The same for what the shopper has bought before, else 0.")
+    value: float = Field(default=0.0, ge=0, description="Money spent on the item within the horizon.")
+    rating: float = Field(default=0.0, ge=0, description="The rating that the shopper would give.")
+
+    @model_validator(mode="after")
+    def _any_counts(self) -> Self:
+        if not self.on:
+            raise ValueError("heads: every weight is 0, so that nothing would rank the items")
+        return self
+
+    @property
+    def on(self) -> tuple[str, ...]:
+        """The heads that count, in order."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name) > 0)
+
+
+class HeadLossWeights(HeadWeights):
+    """What each head adds to the ranker's loss; heads of weight 0 are not trained."""
+
+    buys: float = Field(default=1.0, gt=0, description="Never 0: validation and calibration read it.")
+
 
 class RankerSettings(_Section):
     """Shape and training of the ranker."""
@@ -128,9 +159,30 @@ class RankerSettings(_Section):
     hidden: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
         default=(64, 32), description="Units of the two hidden layers."
     )
+    vector_weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="What the user's and the item's vectors weigh among the inputs; 0 leaves them out, as towers that "
+        "are trained for each cut ask for: each has a space of its own.",
+    )
     cuts: int = Field(default=3, ge=1, le=24, description="Training moments, each asked as of its own day.")
     cut_every_days: int = Field(default=30, ge=1, description="Days between two training moments.")
     horizon_days: int = Field(default=30, ge=1, description="A candidate is positive when bought within these days.")
+    repeats: bool = Field(
+        default=True,
+        description="Whether it learns to rank what a user had before, too; false for a shop where nobody comes back "
+        "to an item and placements exclude what was bought.",
+    )
+    loss: Literal["binary", "listwise"] = Field(
+        default="binary",
+        description="binary: cross-entropy of each candidate; listwise: of the softmax over a request's candidates.",
+    )
+    negatives_max: int = Field(
+        default=0, ge=0, description="Candidates of a request that were not bought and are learned from; 0: all."
+    )
+    positive_weight: float = Field(default=1.0, gt=0, description="What a bought candidate counts in the binary loss.")
+    heads: HeadLossWeights = Field(default=HeadLossWeights(), description="What is learned beside buying.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of hidden units that are dropped in training.")
     epochs_max: int = Field(default=4, ge=1, description="Passes over the training candidates.")
     patience: int = Field(default=1, ge=1, description="Epochs without gain on validation before training stops.")
     batch_size: int = Field(default=8_192, ge=1, description="Candidates in a step.")
@@ -180,6 +232,15 @@ class LearningSettings(_Section):
     sources: SourceSettings = SourceSettings()
     ranker: RankerSettings = RankerSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _spaces_agree(self) -> Self:
+        if self.training.towers_end == "each_cut" and self.ranker.cuts > 1 and self.ranker.vector_weight > 0:
+            raise ValueError(
+                'training.towers_end "each_cut" gives every cut vectors of another space: ranker.vector_weight '
+                f"must be 0 (it is {self.ranker.vector_weight})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _labels_end_in_time(self) -> Self:

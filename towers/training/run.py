@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from towers.evaluation import auc, evaluate_rankings, log_loss, split_by_time, target_interactions
+from towers.evaluation import evaluate_rankings, split_by_time, target_interactions
 from towers.features.histories import BoolArray, FloatArray
 from towers.item_table import item_table
 from towers.learning_data import LearningData, encode, fit_encoders, retrievable_items
@@ -34,9 +35,14 @@ from towers.recommender import UserEmbedder
 from towers.schema import Dataset
 from towers.settings import LearningSettings
 from towers.sources.registry import sources_at
+from towers.training.carrying import carry_weights
 from towers.training.cuts import DAY_S, CutExamples, RetrieverFactory, bought_between, build_cut
+from towers.training.head_targets import check_heads
 from towers.training.loop import Checkpoint, FitResult, Schedule, fit
-from towers.training.ranker_task import RankerTask, calibrate, candidate_ndcg, ranker_logits
+from towers.training.ranker_calibration import Reliability, calibrate, copy_calibration
+from towers.training.ranker_outputs import candidate_ndcg, ranker_heads, ranker_logits
+from towers.training.ranker_quality import ranker_quality, write_reliability
+from towers.training.ranker_task import RankerLoss, RankerTask
 from towers.training.tower_task import Towers, TowerTask, embed_items
 from towers.training.visits import find_visits
 
@@ -105,6 +111,26 @@ class TrainingRun:
         shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
         return TrainedModel(**{**refitted.model.__dict__, "metrics": metrics})
 
+    def learn_again(self, model: TrainedModel) -> TrainedModel:
+        """The towers learn on with the events until the end of training, for as many epochs as were chosen.
+
+        They begin with the model's weights, so that its ranker still knows their space; the ranker stays as it is.
+        What labelled the ranker is then learned by the towers too: no further ranker may be fitted on it.
+        """
+        end_s, settings = self.train_end_s(), self.settings
+        data = encode(self.dataset, fit_encoders(self.dataset, settings, end_s), settings, end_s)
+        chosen = Fitted(model, FitResult(model.metrics["towers"]["epochs"], math.nan), FitResult(0, math.nan))
+        torch.manual_seed(settings.training.seed)
+        towers, _ = self._fit_towers("again", data, end_s, chosen, begin=model)
+        shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
+        return replace(
+            model,
+            encoders=data.encoders,
+            item_tower=towers.item.cpu().eval(),
+            user_tower=towers.user.cpu().eval(),
+            towers_until_s=end_s,
+        )
+
     def _phase(self, name: str, ranker_end_s: int, validation_end_s: int | None, tuned: Fitted | None) -> Fitted:
         """One phase; the ranker's youngest training cut has its whole horizon before `ranker_end_s`."""
         settings = self.settings
@@ -129,7 +155,7 @@ class TrainingRun:
         ranker_result = self._fit_ranker(name, model, cuts, held_out, tuned)
         metrics = self._measure(data, model, held_out, towers_result, ranker_result, ranker_end_s)
         if tuned is not None:
-            model.calibration.copy_(tuned.model.ranker.calibration)
+            copy_calibration(tuned.model.ranker, model)
         trained = TrainedModel(
             settings,
             data.encoders,
@@ -151,6 +177,7 @@ class TrainingRun:
             asked = split_by_time(
                 target_interactions(self.dataset), train_end_s=begin_s, test_end_s=end_s, item_users_min=item_users_min
             ).evaluation_set
+            asked = replace(asked, exclude_bought=not self.settings.ranker.repeats)
             asked_of = {"": asked, "_new_only": asked.new_only()}
         except ValueError as error:  # a short log may hold nobody to ask
             self.say(f"validation, all items ranked: not measured, {error}")
@@ -163,7 +190,12 @@ class TrainingRun:
         return judged
 
     def _fit_towers(
-        self, name: str, data: LearningData, towers_end_s: int, tuned: Fitted | None
+        self,
+        name: str,
+        data: LearningData,
+        towers_end_s: int,
+        tuned: Fitted | None,
+        begin: TrainedModel | None = None,
     ) -> tuple[Towers, FitResult]:
         settings = self.settings
         learnable = retrievable_items(data.histories, data.item_count, towers_end_s, settings.training.item_users_min)
@@ -180,6 +212,8 @@ class TrainingRun:
             device=self.device,
             name=f"{name}: towers",
         )
+        if begin is not None:
+            carry_weights(begin, task.model, data.encoders)
         schedule = Schedule(
             settings.towers.epochs_max,
             settings.towers.patience,
@@ -195,6 +229,7 @@ class TrainingRun:
         """Towers that learned from everything before a moment."""
         encoders = fit_encoders(self.dataset, self.settings, towers_end_s)
         data = encode(self.dataset, encoders, self.settings, towers_end_s)
+        check_heads(data, self.settings.ranker.heads.on)
         torch.manual_seed(self.settings.training.seed)
         towers, result = self._fit_towers(label, data, towers_end_s, tuned)
         vectors = embed_items(towers.item, ItemTensors.of(data.items, self.device)).cpu().numpy()
@@ -226,6 +261,8 @@ class TrainingRun:
             self.settings.training.seed,
             self.device,
             name=f"{name}: ranker",
+            loss=RankerLoss.of(ranker),
+            vector_weight=ranker.vector_weight,
         )
         schedule = Schedule(
             ranker.epochs_max,
@@ -255,14 +292,17 @@ class TrainingRun:
         fitted, judged = (held_out.of_users(parity) for parity in (0, 1))  # calibrated on one half, judged on the other
         slope, offset = calibrate(ranker, fitted, self.device)
         logit = ranker_logits(ranker, held_out, self.device)
+        outputs = ranker_heads(ranker, judged, self.device)  # (n, H)
         never = ~_bought_before(data, held_out, cut_s)
         metrics["validation"] = {
             "recall@100_of_towers": towers_result.score,
             "ndcg@20_of_candidates": candidate_ndcg(held_out, logit),
             "ndcg@20_of_new_candidates": candidate_ndcg(held_out, logit, never),
             "calibration": [slope, offset],
-            **_ranker_quality(ranker_logits(ranker, judged, self.device), judged),
+            **ranker_quality(ranker.shape.heads, outputs, judged),
         }
+        reliability = Reliability.of(outputs[:, 0], judged.label)
+        metrics["reliability"] = write_reliability(reliability, self.directory / "reliability.png")
         for key, value in metrics["validation"].items():
             self.say(f"validation {key}: {value if isinstance(value, list) else round(value, 4)}")
         return metrics
@@ -297,17 +337,3 @@ def choose_device(wanted: str) -> torch.device:
 def _bought_before(data: LearningData, cut: CutExamples, cut_s: int) -> BoolArray:
     bought = bought_between(data, 0, cut_s)
     return np.isin(cut.user_row[cut.candidate_user].astype(np.int64) * data.item_count + cut.candidate_item, bought)
-
-
-def _ranker_quality(logit: FloatArray, cut: CutExamples) -> dict[str, float]:
-    """AUC, log loss, and the expected calibration error over ten equally filled bins."""
-    label = cut.label.astype(np.int64)
-    probability = 1 / (1 + np.exp(-logit.astype(np.float64)))
-    bins = np.array_split(np.argsort(logit, kind="stable"), 10)
-    error = sum(abs(probability[rows].mean() - label[rows].mean()) * len(rows) for rows in bins if len(rows))
-    both = 0 < label.sum() < len(label)
-    return {
-        "auc": auc(logit.astype(np.float64), label) if both else float("nan"),
-        "log_loss": log_loss(probability, label),
-        "calibration_error": float(error / len(label)),
-    }

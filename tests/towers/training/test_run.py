@@ -63,6 +63,11 @@ def test_the_small_shops_model_says_how_well_it_did(small_model: SmallModel) -> 
     assert 0 < validation["ndcg@20"] < 1
     assert 0 < validation["ndcg@20_new_only"] < 1
     assert validation["log_loss"] < math.log(2)
+    assert {"buys_again_auc", "value_rmse", "rating_rmse", "rating_mae"} <= set(validation)
+    assert validation["rating_mae"] <= validation["rating_rmse"] < 4  # stars from 1 to 5
+    reliability = model.metrics["reliability"]
+    assert len(reliability["said"]) == len(reliability["came"]) == 10
+    assert (small_model.config.run_dir / "reliability.png").is_file()
     assert len(model.metrics["towers"]["history"]) >= model.metrics["towers"]["epochs"]
 
 
