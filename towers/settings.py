@@ -86,7 +86,7 @@ class TowerSettings(_Section):
         return "next" if self.positions == "all" else "request"
 
     @property
-    def rivals(self) -> Literal["batch", "uniform"]:
+    def negatives(self) -> Literal["batch", "uniform"]:
         """What a positive competes with besides the uniform draws: the batch's positives, or nothing."""
         return "batch" if self.in_batch_negatives and self.loss == "sampled_softmax" else "uniform"
 
