@@ -34,7 +34,8 @@ lint: $(VENV)/installed
 
 types: $(VENV)/installed
 	$(BIN)/mypy -p server -p towers -p index -p twinrank_client -p client.load -p client.replaying -p client.examples
-	$(BIN)/mypy -m client.load_test -m client.demo -m client.demo_scenes -m client.evaluate -m client.replay -m protos.generate
+	$(BIN)/mypy -m client.load_test -m client.demo -m client.demo_scenes -m client.evaluate -m client.replay -m client.served_lists \
+		-m client.server_process -m protos.generate
 
 imports: $(VENV)/installed
 	$(BIN)/lint-imports

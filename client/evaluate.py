@@ -6,7 +6,6 @@ This is the one that counts: it judges the list that a shop would show, after re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,13 +14,13 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
-from twinrank_client import Client, RecommendRequest, RepeatPolicy
+from twinrank_client import Client, RepeatPolicy
 
+from client.served_lists import served_lists
 from towers.evaluation import Comparison, EvaluationSet, TimeSplit, compare, split_by_time, target_interactions
 from towers.schema import Dataset, ShopConfig, load_dataset, read_shop_config
 
 PAGE_SIZE = 50
-REQUESTS_PER_CALL = 32
 CUTOFFS = (5, 10, 20, 50)
 
 
@@ -66,24 +65,10 @@ def test_split(shop: ShopConfig, dataset: Dataset) -> TimeSplit:
 
 def served_rankings(client: Client, dataset: Dataset, asked: EvaluationSet) -> NDArray[np.int32]:
     """(U, PAGE_SIZE) item rows of the dataset as the server ranks them, -1 pads."""
-    row_of = {item_id: row for row, item_id in enumerate(dataset.items["item_id"].to_list())}
     user_ids = dataset.users["user_id"].gather(asked.user_rows).to_list()
-    out = np.full((asked.user_count, PAGE_SIZE), -1, np.int32)
-    request_time = datetime.fromtimestamp(asked.asked_at_s, UTC)
+    asked_at = datetime.fromtimestamp(asked.asked_at_s, UTC)
     policy = RepeatPolicy.EXCLUDE_BOUGHT if asked.exclude_bought else RepeatPolicy.ALLOW
-    for begin, chunk in _chunks(user_ids):
-        requests = [
-            RecommendRequest(user_id=user_id, request_time=request_time, page_size=PAGE_SIZE, repeat_policy=policy)
-            for user_id in chunk
-        ]
-        for place, answer in enumerate(client.batch_recommend(requests)):
-            out[begin + place, : len(answer.item_ids)] = [row_of[item_id] for item_id in answer.item_ids]
-    return out
-
-
-def _chunks(values: list[str]) -> Iterator[tuple[int, list[str]]]:
-    for begin in range(0, len(values), REQUESTS_PER_CALL):
-        yield begin, values[begin : begin + REQUESTS_PER_CALL]
+    return served_lists(client, user_ids, dataset.items["item_id"].to_list(), asked_at, policy, PAGE_SIZE)
 
 
 def figures(everything: Comparison, new_only: Comparison) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from towers.commands.benchmark import benchmark
 from towers.commands.evaluate import evaluate
 from towers.commands.ingest import ingest
 from towers.commands.train import train
@@ -20,6 +21,7 @@ app.command()(ingest)
 app.command()(train)
 app.command()(evaluate)
 app.command()(update)
+app.command()(benchmark)
 
 
 @app.callback()

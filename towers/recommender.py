@@ -76,12 +76,12 @@ class UserEmbedder:
         self._tower = served_user_tower(tower)
         self._item_vectors = item_vectors
         self._sequence_events_max = sequence_events_max
+        self._gaps_to = tower.gaps_to
 
     def embed(self, shoppers: Shoppers) -> Embedded:
         """(B, D) unit vectors, on the CPU."""
-        arrays = request_arrays(
-            shoppers.histories, self._sequence_events_max, shoppers.bucket, shoppers.attribute, shoppers.context
-        )
+        who = (shoppers.bucket, shoppers.attribute, shoppers.context)
+        arrays = request_arrays(shoppers.histories, self._sequence_events_max, *who, self._gaps_to)
         return Embedded(shoppers, arrays, self._tower.embed(arrays, self._item_vectors))
 
 
@@ -125,7 +125,7 @@ class Recommender:
             embedded.vectors, shoppers.purchases, self._items, self._retriever, settings, exclusions, seeds, allowed
         )
         request = SourceRequest(shoppers.histories, shoppers.attribute)
-        return with_further(found, request, self._items, settings, exclusions, allowed)
+        return with_further(found, embedded.vectors, request, self._items, settings, exclusions, allowed)
 
     def pair_inputs(self, embedded: Embedded, candidates: Candidates) -> FloatArray:
         """(B, K, P) what the ranker reads of each pair."""

@@ -63,6 +63,7 @@ class CompiledUserTower:
             self._event_in = _array(tower.event_in.weight.T)
             self._event_type = _array(tower.event_type.weight + tower.event_in.bias)
             self._gap, self._position = _array(tower.gap.weight), _array(encoder.position)
+            self._from_oldest = encoder.places_from == "oldest"
             self._norm_attention = _norm(block.norm_attention)
             self._ask, self._ask_offset, self._answer, self._answer_offset = _folded_attention(block)
             self._block_norm, self._block_mlp = _norm(block.norm_mlp), _Mlp(block.mlp)
@@ -81,8 +82,9 @@ class CompiledUserTower:
         offsets, vectors = _gather(arrays.item_row, item_vectors)
         events = vectors @ self._event_in  # (E, D), oldest first, request after request
         read = (arrays.item_row, arrays.event_type, arrays.gap_bucket)
+        place = (self._position, self._from_oldest)
         newest, normed_newest = _finish_events(
-            *read, offsets, self._event_type, self._gap, self._position, *self._norm_attention, events
+            *read, offsets, self._event_type, self._gap, *place, *self._norm_attention, events
         )
         asked = normed_newest @ self._ask + self._ask_offset  # (B, heads · D)
         kept = newest + _attend(offsets, events, asked) @ self._answer + self._answer_offset
@@ -181,6 +183,7 @@ def _finish_events(
     type_table: FloatArray,
     gap_table: FloatArray,
     position: FloatArray,
+    from_oldest: bool,
     weight: FloatArray,
     bias: FloatArray,
     eps: float,
@@ -196,10 +199,11 @@ def _finish_events(
     normed = np.zeros((request_count, dimension), np.float32)
     for request in range(request_count):
         column = length - (offsets[request + 1] - offsets[request])
+        skipped = column if from_oldest else 0
         for event in range(offsets[request], offsets[request + 1]):
             line = events[event]
             kind, gap = type_table[event_type[request, column]], gap_table[gap_bucket[request, column]]
-            place_vector = position[column]
+            place_vector = position[column - skipped]
             for place in range(dimension):
                 line[place] += kind[place] + gap[place] + place_vector[place]
             if column == length - 1:

@@ -239,7 +239,7 @@ class ShopConfig(Section):
         try:
             _ = self.learning
         except ValidationError as error:
-            raise ValueError("; ".join(_problems(error))) from error
+            raise ValueError("; ".join(problems(error))) from error
         return self
 
     @model_validator(mode="after")
@@ -275,10 +275,11 @@ def read_shop_config(path: Path) -> ShopConfig:
     try:
         return ShopConfig.model_validate(content, context={"directory": path.absolute().parent})
     except ValidationError as error:
-        raise ConfigError(f"{path}: {'; '.join(_problems(error))}") from error
+        raise ConfigError(f"{path}: {'; '.join(problems(error))}") from error
 
 
-def _problems(error: ValidationError) -> list[str]:
+def problems(error: ValidationError) -> list[str]:
+    """One line for each wrong key or value."""
     problems = []
     for detail in error.errors(include_url=False):
         where = ".".join(str(part) for part in detail["loc"])

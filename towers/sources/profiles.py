@@ -35,7 +35,7 @@ def profile_of(array: NDArray[Any]) -> ProfileSettings:
         raise SourceInvalid(f"array profile has {len(array)} values, not 3")
     try:
         return ProfileSettings(items_max=int(array[0]), half_life_items=float(array[1]), half_life_days=float(array[2]))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise SourceInvalid(f"array profile: {error}") from error
 
 

@@ -1,4 +1,7 @@
-"""User-based filtering: the users most like the shopper are found through their common items, and their items summed."""
+"""User lists: the users most like the shopper are found through their common items, and what they have is summed.
+
+The form of user-based filtering.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ _INT32_MAX = 2**31 - 1
 class UserLists:
     """What U users had to do with, both ways round; the work of a request is bounded by how long the lists are.
 
-    A shopper's likeness to a user is the weighted cosine of their items, divided by how many items the user has to the
-    power that the fit chose (it is within `user_scale`). An item's score is the sum over the most similar users that
-    have it, each by his likeness to the `likeness_power`.
+    A user's likeness to a shopper of profile p is Σ p_i · item_weight_i² over the items that both have, times
+    user_scale, over the length of p · item_weight. An item's score is the sum, over those of the most similar users
+    that have it, of their likeness to the power `limits[1]`.
 
     Attributes:
         user_offsets: (U + 1,) int64; user `u` has `user_items[user_offsets[u]:user_offsets[u + 1]]`, newest first.
@@ -35,7 +38,7 @@ class UserLists:
         item_users: (M,) int32.
         item_weight: (n,) float32, what a common item counts, 0 or more.
         user_scale: (U,) float32, what a user's sum of common items is multiplied by.
-        limits: (2,) float64: how many similar users are summed, and the likeness_power.
+        limits: (2,) float64: how many similar users are summed, and that power.
         profile: how a shopper's items are weighed.
     """
 
@@ -114,7 +117,7 @@ class UserLists:
                 raise SourceInvalid(f"array {name} has {len(values)} values for {len(offsets) - 1} lists")
             if len(values) and not (np.isfinite(values).all() and values.min() >= 0):
                 raise SourceInvalid(f"array {name} holds what is not 0 or more")
-        if len(limits) != 2 or not np.isfinite(limits).all() or limits[0] < 1 or limits[1] < 0:
+        if len(limits) != 2 or not np.isfinite(limits).all() or not 1 <= limits[0] < 2**31 or limits[1] < 0:
             raise SourceInvalid(f"array limits is {limits.tolist()}; expected users, 1 or more, and a power, 0 or more")
         return cls(
             user_offsets, user_items, item_offsets, item_users, item_weight, user_scale, limits, profile_of(profile)

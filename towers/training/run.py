@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from towers.recommender import UserEmbedder
 from towers.schema import Dataset
 from towers.settings import LearningSettings
 from towers.sources.registry import sources_at
+from towers.training.carrying import carry_weights
 from towers.training.cuts import DAY_S, CutExamples, RetrieverFactory, bought_between, build_cut
 from towers.training.head_targets import check_heads
 from towers.training.loop import Checkpoint, FitResult, Schedule, fit
@@ -109,6 +111,26 @@ class TrainingRun:
         shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
         return TrainedModel(**{**refitted.model.__dict__, "metrics": metrics})
 
+    def learn_again(self, model: TrainedModel) -> TrainedModel:
+        """The towers learn on with the events until the end of training, for as many epochs as were chosen.
+
+        They begin with the model's weights, so that its ranker still knows their space; the ranker stays as it is.
+        What labelled the ranker is then learned by the towers too: no further ranker may be fitted on it.
+        """
+        end_s, settings = self.train_end_s(), self.settings
+        data = encode(self.dataset, fit_encoders(self.dataset, settings, end_s), settings, end_s)
+        chosen = Fitted(model, FitResult(model.metrics["towers"]["epochs"], math.nan), FitResult(0, math.nan))
+        torch.manual_seed(settings.training.seed)
+        towers, _ = self._fit_towers("again", data, end_s, chosen, begin=model)
+        shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
+        return replace(
+            model,
+            encoders=data.encoders,
+            item_tower=towers.item.cpu().eval(),
+            user_tower=towers.user.cpu().eval(),
+            towers_until_s=end_s,
+        )
+
     def _phase(self, name: str, ranker_end_s: int, validation_end_s: int | None, tuned: Fitted | None) -> Fitted:
         """One phase; the ranker's youngest training cut has its whole horizon before `ranker_end_s`."""
         settings = self.settings
@@ -155,6 +177,7 @@ class TrainingRun:
             asked = split_by_time(
                 target_interactions(self.dataset), train_end_s=begin_s, test_end_s=end_s, item_users_min=item_users_min
             ).evaluation_set
+            asked = replace(asked, exclude_bought=not self.settings.ranker.repeats)
             asked_of = {"": asked, "_new_only": asked.new_only()}
         except ValueError as error:  # a short log may hold nobody to ask
             self.say(f"validation, all items ranked: not measured, {error}")
@@ -167,7 +190,12 @@ class TrainingRun:
         return judged
 
     def _fit_towers(
-        self, name: str, data: LearningData, towers_end_s: int, tuned: Fitted | None
+        self,
+        name: str,
+        data: LearningData,
+        towers_end_s: int,
+        tuned: Fitted | None,
+        begin: TrainedModel | None = None,
     ) -> tuple[Towers, FitResult]:
         settings = self.settings
         learnable = retrievable_items(data.histories, data.item_count, towers_end_s, settings.training.item_users_min)
@@ -184,6 +212,8 @@ class TrainingRun:
             device=self.device,
             name=f"{name}: towers",
         )
+        if begin is not None:
+            carry_weights(begin, task.model, data.encoders)
         schedule = Schedule(
             settings.towers.epochs_max,
             settings.towers.patience,
@@ -232,6 +262,7 @@ class TrainingRun:
             self.device,
             name=f"{name}: ranker",
             loss=RankerLoss.of(ranker),
+            vector_weight=ranker.vector_weight,
         )
         schedule = Schedule(
             ranker.epochs_max,
