@@ -9,6 +9,7 @@ import numpy as np
 from towers.sources.base import CandidateSource, SourceRequest
 from towers.sources.factors import ItemFactors
 from towers.sources.fixed_lists import FixedLists
+from towers.sources.folded_factors import FoldedFactors
 from towers.sources.item_lists import ItemLists
 from towers.sources.settings import ProfileSettings
 from towers.sources.user_lists import UserLists
@@ -56,6 +57,23 @@ def _(source: ItemFactors, request: SourceRequest) -> np.ndarray:
 
 
 @dense_scores.register
+def _(source: FoldedFactors, request: SourceRequest) -> np.ndarray:
+    histories, profile, items = request.histories, source.fold_in.profile, source.items.astype(np.float64)
+    confidence = profile_weights(request, profile, source.item_count) * source.fold_in.confidence
+    scores = np.zeros(confidence.shape)
+    for place, c in enumerate(confidence):
+        span = slice(histories.offsets[place], histories.offsets[place + 1])
+        rows, age_days = histories.item_row[span], (histories.as_of_s[place] - histories.time_s[span]) / 86_400
+        for item in np.flatnonzero(c) if source.fold_in.counts else ():
+            ages = age_days[rows == item]
+            half_lives = (ages - ages.min()) / profile.half_life_days if profile.half_life_days else 0 * ages
+            c[item] *= (0.5**half_lives).sum()
+        vector = np.linalg.solve(source.gram + (items.T * c) @ items, items.T @ np.where(c > 0, 1 + c, 0))
+        scores[place] = np.maximum(items @ vector, 0)
+    return scores
+
+
+@dense_scores.register
 def _(source: FixedLists, request: SourceRequest) -> np.ndarray:
     scores = np.zeros((len(request.histories), source.item_count))
     segments = [tuple(line) for line in source.codes.tolist()]
@@ -85,4 +103,17 @@ def _(source: UserLists, request: SourceRequest) -> np.ndarray:
         best = np.argsort(-line.astype(np.float32), kind="stable")[:kept]
         best = best[line[best] > 0]
         counts[place, best] = line[best] ** source.limits[1]
-    return counts @ has
+    scores = counts @ has
+    if source.limits[2] > 0:
+        scores = np.array([_near(source, *line) for line in zip(own, counts, strict=True)])
+    return scores
+
+
+def _near(source: UserLists, own: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(n,) the sums of one shopper, items counting by their place beside the common one of highest weight."""
+    scores = np.zeros(source.item_count)
+    for user in np.flatnonzero(counts):
+        items = source.user_items[source.user_offsets[user] : source.user_offsets[user + 1]]
+        distance = np.abs(np.arange(len(items)) - np.argmax(own[items])) if len(items) else np.zeros(0)
+        scores[items] += counts[user] * 0.5 ** (distance / source.limits[2])
+    return scores

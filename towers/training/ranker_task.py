@@ -47,6 +47,7 @@ class RankerTask:
     device: torch.device
     name: str = "ranker"
     loss: RankerLoss = RankerLoss()
+    vector_weight: float = 1.0
 
     def __post_init__(self) -> None:
         self._cut = np.concatenate([np.full(len(cut.label), place) for place, cut in enumerate(self.cuts)])
@@ -63,7 +64,7 @@ class RankerTask:
                 "learn from; the log is too short for these cuts"
             )
         self._kept = self._kept_count()
-        _standardise(self.model, self.cuts)
+        _standardise(self.model, self.cuts, self.vector_weight)
 
     def _kept_count(self) -> int:
         """Candidates that an epoch learns from."""
@@ -158,7 +159,7 @@ class RankerTask:
         return candidate_ndcg(self.validation, ranker_logits(self.model, self.validation, self.device))
 
 
-def _standardise(ranker: Ranker, cuts: Sequence[CutExamples]) -> None:
+def _standardise(ranker: Ranker, cuts: Sequence[CutExamples], vector_weight: float) -> None:
     """Sets the ranker's input means and scales from a sample of the training cuts' candidates."""
     samples: dict[str, list[FloatArray]] = {"request": [], "item": [], "pair": []}
     for cut in cuts:
@@ -174,5 +175,5 @@ def _standardise(ranker: Ranker, cuts: Sequence[CutExamples]) -> None:
         if name != "pair" and ranker.shape.vector:
             # An embedding counts as one input: its coordinates share one unit of variance. At full weight their number
             # alone lets the ranker learn users and items by heart (docs/log.md).
-            scale[: ranker.shape.vector] /= np.sqrt(ranker.shape.vector)
+            scale[: ranker.shape.vector] *= vector_weight / np.sqrt(ranker.shape.vector)
         getattr(ranker, f"{name}_scale").copy_(torch.from_numpy(scale.astype(np.float32)))

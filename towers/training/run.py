@@ -220,6 +220,7 @@ class TrainingRun:
             asked = split_by_time(
                 target_interactions(self.dataset), train_end_s=begin_s, test_end_s=end_s, item_users_min=item_users_min
             ).evaluation_set
+            asked = replace(asked, exclude_bought=not self.settings.ranker.repeats)
             asked_of = {"": asked, "_new_only": asked.new_only()}
         except ValueError as error:  # a short log may hold nobody to ask
             self.say(f"validation, all items ranked: not measured, {error}")
@@ -281,9 +282,9 @@ class TrainingRun:
 
     def _cut(self, label: str, stage: Stage, ranker: Ranker, cut_s: int) -> CutExamples:
         data, vectors, embedder = stage.data, stage.vectors, stage.embedder
-        table = item_table(
-            data, vectors, self.settings, cut_s, sources_at(data, self.settings, cut_s, stage.towers_end_s)
-        )
+        sources = sources_at(data, self.settings, cut_s, stage.towers_end_s)
+        known_s = self.settings.training.learned_until_s(cut_s, stage.towers_end_s)
+        table = item_table(data, vectors, self.settings, known_s, sources)
         examples = build_cut(data, self.settings, embedder, ranker, table, self.retrievers, cut_s)
         self.say(
             f"{label} {np.datetime64(cut_s, 's')}: {len(examples.user_row):,} users, "
@@ -305,6 +306,7 @@ class TrainingRun:
             self.device,
             name=f"{name}: ranker",
             loss=RankerLoss.of(ranker),
+            vector_weight=ranker.vector_weight,
         )
         schedule = Schedule(
             ranker.epochs_max,
