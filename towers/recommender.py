@@ -125,7 +125,7 @@ class Recommender:
             embedded.vectors, shoppers.purchases, self._items, self._retriever, settings, exclusions, seeds, allowed
         )
         request = SourceRequest(shoppers.histories, shoppers.attribute)
-        return with_further(found, request, self._items, settings, exclusions, allowed)
+        return with_further(found, embedded.vectors, request, self._items, settings, exclusions, allowed)
 
     def pair_inputs(self, embedded: Embedded, candidates: Candidates) -> FloatArray:
         """(B, K, P) what the ranker reads of each pair."""

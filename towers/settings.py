@@ -86,7 +86,7 @@ class TowerSettings(_Section):
         return "next" if self.positions == "all" else "request"
 
     @property
-    def rivals(self) -> Literal["batch", "uniform"]:
+    def negatives(self) -> Literal["batch", "uniform"]:
         """What a positive competes with besides the uniform draws: the batch's positives, or nothing."""
         return "batch" if self.in_batch_negatives and self.loss == "sampled_softmax" else "uniform"
 
@@ -121,6 +121,11 @@ class CandidateSettings(_Section):
         """The further sources that are on, in the order of FURTHER."""
         return tuple(name for name in FURTHER if getattr(self, name) > 0)
 
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The sources whose score and rank the ranker reads: where further ones are on, these and the two towers."""
+        return ("two_tower", *self.further) if self.further else ()
+
 
 class HeadWeights(_Section):
     """How much each head of the ranker counts; a head of weight 0 is not computed."""
@@ -154,9 +159,20 @@ class RankerSettings(_Section):
     hidden: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
         default=(64, 32), description="Units of the two hidden layers."
     )
+    vector_weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="What the user's and the item's vectors weigh among the inputs; 0 leaves them out, as towers that "
+        "are trained for each cut ask for: each has a space of its own.",
+    )
     cuts: int = Field(default=3, ge=1, le=24, description="Training moments, each asked as of its own day.")
     cut_every_days: int = Field(default=30, ge=1, description="Days between two training moments.")
     horizon_days: int = Field(default=30, ge=1, description="A candidate is positive when bought within these days.")
+    repeats: bool = Field(
+        default=True,
+        description="Whether it learns to rank what a user had before, too; false for a shop where nobody comes back "
+        "to an item and placements exclude what was bought.",
+    )
     loss: Literal["binary", "listwise"] = Field(
         default="binary",
         description="binary: cross-entropy of each candidate; listwise: of the softmax over a request's candidates.",
@@ -189,15 +205,23 @@ class TrainingSettings(_Section):
     )
     sources_end: Literal["cut", "towers"] = Field(
         default="cut",
-        description='What the further sources learn from: "cut", everything before the moment that they are asked for '
-        'or served from; "towers", only what the towers learned from too.',
+        description='What the further sources and the statistics of items learn from: "cut", everything before the '
+        'moment that they are asked for or served from; "towers", only what the towers learned from too.',
     )
     item_users_min: int = Field(
         default=0, ge=0, description="Users who must have bought an item before it is recommended; 0 admits all items."
     )
     seed: int = Field(default=17, ge=0, description="Seed of every random choice.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA when there is one.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Of training's forward pass; auto: bfloat16 on CUDA, float32 on the CPU. Weights stay float32.",
+    )
     threads: int = Field(default=0, ge=0, description="torch threads; 0 means one for each core.")
+
+    def learned_until_s(self, as_of_s: int, towers_until_s: int) -> int:
+        """Up to when sources and statistics learn that are asked as of a moment, beside towers that end at another."""
+        return as_of_s if self.sources_end == "cut" else min(as_of_s, towers_until_s)
 
     @field_validator("train_end")
     @classmethod
@@ -216,6 +240,15 @@ class LearningSettings(_Section):
     sources: SourceSettings = SourceSettings()
     ranker: RankerSettings = RankerSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _spaces_agree(self) -> Self:
+        if self.training.towers_end == "each_cut" and self.ranker.cuts > 1 and self.ranker.vector_weight > 0:
+            raise ValueError(
+                'training.towers_end "each_cut" gives every cut vectors of another space: ranker.vector_weight '
+                f"must be 0 (it is {self.ranker.vector_weight})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _labels_end_in_time(self) -> Self:

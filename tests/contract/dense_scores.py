@@ -9,6 +9,7 @@ import numpy as np
 from towers.sources.base import CandidateSource, SourceRequest
 from towers.sources.factors import ItemFactors
 from towers.sources.fixed_lists import FixedLists
+from towers.sources.folded_factors import FoldedFactors
 from towers.sources.item_lists import ItemLists
 from towers.sources.settings import ProfileSettings
 from towers.sources.user_lists import UserLists
@@ -53,6 +54,23 @@ def _(source: ItemLists, request: SourceRequest) -> np.ndarray:
 def _(source: ItemFactors, request: SourceRequest) -> np.ndarray:
     own = profile_weights(request, source.profile, source.item_count)
     return np.maximum(own @ source.brings.astype(np.float64) @ source.items.astype(np.float64).T, 0)
+
+
+@dense_scores.register
+def _(source: FoldedFactors, request: SourceRequest) -> np.ndarray:
+    histories, profile, items = request.histories, source.fold_in.profile, source.items.astype(np.float64)
+    confidence = profile_weights(request, profile, source.item_count) * source.fold_in.confidence
+    scores = np.zeros(confidence.shape)
+    for place, c in enumerate(confidence):
+        span = slice(histories.offsets[place], histories.offsets[place + 1])
+        rows, age_days = histories.item_row[span], (histories.as_of_s[place] - histories.time_s[span]) / 86_400
+        for item in np.flatnonzero(c) if source.fold_in.counts else ():
+            ages = age_days[rows == item]
+            half_lives = (ages - ages.min()) / profile.half_life_days if profile.half_life_days else 0 * ages
+            c[item] *= (0.5**half_lives).sum()
+        vector = np.linalg.solve(source.gram + (items.T * c) @ items, items.T @ np.where(c > 0, 1 + c, 0))
+        scores[place] = np.maximum(items @ vector, 0)
+    return scores
 
 
 @dense_scores.register

@@ -83,6 +83,21 @@ class BprSettings(_Section):
     profile: ProfileSettings = ProfileSettings()
 
 
+class LightGcnSettings(_Section):
+    """Item vectors learned through the propagation over the graph of users and items."""
+
+    dimension: int = Field(default=64, ge=1, le=512, description="Numbers of a vector.")
+    layers: int = Field(default=1, ge=1, le=4, description="Steps from items over users to items.")
+    epochs_max: int = Field(default=30, ge=1, le=1_000, description="Passes over all users' items.")
+    patience: int = Field(default=2, ge=0, description="Epochs without gain on a held-out share before it stops.")
+    batch_size: int = Field(default=8_192, ge=1, description="Pairs of user and item in a step.")
+    negatives: int = Field(default=1_024, ge=1, le=100_000, description="Items drawn against a whole batch.")
+    temperature: float = Field(default=0.2, gt=0, description="Products are divided by it in the softmax.")
+    learning_rate: float = Field(default=0.01, gt=0, description="Adam's step size.")
+    regularization: float = Field(default=1e-4, ge=0, description="What an item vector's squared length costs.")
+    profile: ProfileSettings = ProfileSettings()
+
+
 class GraphFilterSettings(_Section):
     """A closed-form filter on the graph of users and items; its rows are kept as lists."""
 
@@ -193,6 +208,7 @@ class SourceSettings(_Section):
     item_item: ItemItemSettings = ItemItemSettings()
     als: AlsSettings = AlsSettings()
     bpr: BprSettings = BprSettings()
+    light_gcn: LightGcnSettings = LightGcnSettings()
     graph_filter: GraphFilterSettings = GraphFilterSettings()
 
     bought_next: BoughtNextSettings = BoughtNextSettings()

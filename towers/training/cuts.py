@@ -154,5 +154,11 @@ def _ask(
 ) -> tuple[Embedded, Candidates]:
     shoppers = shoppers_at(data, settings, users, as_of_s, last_context(data, users, as_of_s))
     embedded = recommender.embed(shoppers)
-    nothing = Exclusions.of(np.zeros(0, np.int64), np.zeros(0, np.int64), len(users))
-    return embedded, recommender.retrieve(embedded, settings.candidates, nothing)
+    return embedded, recommender.retrieve(embedded, settings.candidates, hidden_items(embedded, settings))
+
+
+def hidden_items(embedded: Embedded, settings: LearningSettings) -> Exclusions:
+    """What the ranker is not asked about: nothing, or where it learns no repeats what the users had before."""
+    bought = embedded.shoppers.purchases.groups
+    kept = slice(0) if settings.ranker.repeats else slice(None)
+    return Exclusions.of(bought.request[kept], bought.item_row[kept], len(embedded.vectors))

@@ -16,6 +16,7 @@ from towers.models.ranker_losses import binary_loss, listwise_loss, squared_loss
 from towers.schema import LogTooShortError
 from towers.settings import HeadLossWeights, RankerSettings
 from towers.training.cuts import CutExamples
+from towers.training.distributed import own_steps
 from towers.training.ranker_outputs import candidate_ndcg, ranker_logits
 
 
@@ -46,6 +47,7 @@ class RankerTask:
     device: torch.device
     name: str = "ranker"
     loss: RankerLoss = RankerLoss()
+    vector_weight: float = 1.0
 
     def __post_init__(self) -> None:
         self._cut = np.concatenate([np.full(len(cut.label), place) for place, cut in enumerate(self.cuts)])
@@ -62,7 +64,7 @@ class RankerTask:
                 "learn from; the log is too short for these cuts"
             )
         self._kept = self._kept_count()
-        _standardise(self.model, self.cuts)
+        _standardise(self.model, self.cuts, self.vector_weight)
 
     def _kept_count(self) -> int:
         """Candidates that an epoch learns from."""
@@ -79,7 +81,7 @@ class RankerTask:
         """The loss of each step of the epoch, candidates (or whole requests) in a new order."""
         random = np.random.default_rng((self.seed, epoch))
         order = self._order(random)
-        for chosen in np.array_split(order, self._ends(order)):
+        for chosen in own_steps(np.array_split(order, self._ends(order))):
             parts = [
                 self._take(place, self._row[chosen][self._cut[chosen] == place]) for place in range(len(self.cuts))
             ]
@@ -157,7 +159,7 @@ class RankerTask:
         return candidate_ndcg(self.validation, ranker_logits(self.model, self.validation, self.device))
 
 
-def _standardise(ranker: Ranker, cuts: Sequence[CutExamples]) -> None:
+def _standardise(ranker: Ranker, cuts: Sequence[CutExamples], vector_weight: float) -> None:
     """Sets the ranker's input means and scales from a sample of the training cuts' candidates."""
     samples: dict[str, list[FloatArray]] = {"request": [], "item": [], "pair": []}
     for cut in cuts:
@@ -173,5 +175,5 @@ def _standardise(ranker: Ranker, cuts: Sequence[CutExamples]) -> None:
         if name != "pair" and ranker.shape.vector:
             # An embedding counts as one input: its coordinates share one unit of variance. At full weight their number
             # alone lets the ranker learn users and items by heart (docs/log.md).
-            scale[: ranker.shape.vector] /= np.sqrt(ranker.shape.vector)
+            scale[: ranker.shape.vector] *= vector_weight / np.sqrt(ranker.shape.vector)
         getattr(ranker, f"{name}_scale").copy_(torch.from_numpy(scale.astype(np.float32)))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.towers.sources.small_logs import random_log, source_log, source_request
+from towers.sources.fits import graph_filter
 from towers.sources.fits.graph_filter import fit_graph_filter
 from towers.sources.item_lists import ItemLists
 from towers.sources.settings import GraphFilterSettings
@@ -28,7 +29,11 @@ def test_without_a_low_pass_part_it_is_the_graph_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("step", "sharpening"), [(0.0, 0.0), (0.3, 0.0), (0.2, 1.5)])
-def test_the_lists_are_the_rows_of_the_dense_filter(step: float, sharpening: float) -> None:
+@pytest.mark.parametrize("dense_items_max", [1_000, 0])
+def test_the_lists_are_the_rows_of_the_dense_filter(
+    step: float, sharpening: float, dense_items_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_filter, "_DENSE_ITEMS_MAX", dense_items_max)
     log = random_log(2, 50, 12, 9)
     settings = GraphFilterSettings(
         dimension=4, step=step, sharpening=sharpening, own_exponent=0.3, popularity_exponent=0.2, neighbours=11
