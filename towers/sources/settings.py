@@ -32,7 +32,9 @@ class ProfileSettings(_Section):
     items_max: int = Field(
         default=200, ge=1, le=1_000_000, description="Newest distinct items of a shopper that are read."
     )
-    half_life_items: float = Field(default=0.0, ge=0, description="Items after which the weight halves; 0: never.")
+    half_life_items: float = Field(
+        default=0.0, ge=0, description="Newer items, of later moments, that halve the weight; 0: none do."
+    )
     half_life_days: float = Field(default=0.0, ge=0, description="Days after which the weight halves; 0: never.")
 
 
