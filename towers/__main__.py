@@ -11,6 +11,7 @@ import typer
 
 from towers.commands.evaluate import evaluate
 from towers.commands.ingest import ingest
+from towers.commands.report import report
 from towers.commands.train import train
 from towers.commands.update import update
 from towers.schema import DataError
@@ -19,6 +20,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Le
 app.command()(ingest)
 app.command()(train)
 app.command()(evaluate)
+app.command()(report)
 app.command()(update)
 
 
