@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from towers.schema import Dataset
 
 EVENT_COUNTS = (0, 1, 3)
 
-Rankings = dict[str, IntArray]
+Rankings = Mapping[str, IntArray]
 
 
 def cold_users(asker: Asker, dataset: Dataset, split: TimeSplit, k: int) -> list[dict[str, Any]]:

@@ -105,10 +105,10 @@ def measure_all(
     slicings = [*_question_slicings(dataset, split, item_users, attribute), *people]
     ours, theirs = everything.rankings[MODEL], everything.rankings[best]
     figures: Figures = {
-        "metrics": {"all": _summaries(everything), "new": None if new_only is None else _summaries(new_only)},
+        "metrics": {"all": _summaries(everything), "new": new_only and _summaries(new_only)},
         "significance": {
             "all": _significance(everything),
-            "new": None if new_only is None else _significance(new_only),
+            "new": new_only and _significance(new_only),
         },
         "curves": _curves(everything),
         "slices": [

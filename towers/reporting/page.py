@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 from towers.reporting import html, plots
@@ -34,7 +35,7 @@ def render(figures: Figures) -> str:
     title = f"{about['shop']}: evaluation report"
     links = "".join(f'<a href="#{name}">{heading}</a> ' for name, heading, _ in sections)
     parts = [
-        f"<h1>{html.escape(title)}</h1>",
+        f"<h1>{escape(title)}</h1>",
         html.paragraph(figures["verdict"], "verdict"),
         f"<nav>{links}</nav>",
         *(html.section(*entry) for entry in sections),
@@ -175,8 +176,9 @@ def _lists(figures: Figures) -> list[str]:
         html.table(head, rows, own=[0]),
         html.note(
             f"First {MAIN_K} places. Coverage: share of the candidate items in anybody's list. Diversity: {measured}. "
-            "Novelty: mean of −log₂ of the share of users who had the item before. Known by: how many users had an item "
-            "before, mean by exposure. Exposure: 1 / log₂(place + 1) a place; Gini 0 is even, 1 is all for one item."
+            "Novelty: mean of −log₂ of the share of users who had the item before. Known by: the share of users who "
+            "had an item before, mean by exposure. Exposure: 1 / log₂(place + 1) a place; Gini 0 is even, 1 is all "
+            "for one item."
         ),
         html.heading("Share of exposure by popularity"),
         plots.bars(
@@ -184,7 +186,7 @@ def _lists(figures: Figures) -> list[str]:
             [f"{place}." for place in range(1, 11)],
             share,
             "tenths of the candidate items, the most popular first",
-        ),  # fmt: skip
+        ),
         html.table(
             ["", *(f"{place}. tenth" for place in range(1, 11))],
             [[name, *map(percent, values)] for name, values in share.items()],
@@ -262,8 +264,8 @@ def _fairness(figures: Figures) -> list[str]:
     parts = [
         html.note(
             "Each group against all other users. Exposure quality: the share of a list's exposure that goes to items "
-            "which the user then bought. Groups buy different amounts, so compare a gap with the best baseline's. * p < "
-            "0.05 by Welch's test, corrected by Holm over all groups and both measures."
+            "which the user then bought. Groups buy different amounts, so compare a gap with the best baseline's. "
+            "* p < 0.05 by Welch's test, corrected by Holm over all groups and both measures."
         )
     ]
     if not figures["fairness"]:

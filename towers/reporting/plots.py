@@ -69,7 +69,7 @@ def bars(title: str, names: Sequence[str], series: Mapping[str, Sequence[float |
 
 
 def reliability(title: str, points: Sequence[tuple[float, float, float, float]]) -> str:
-    """Foretold against observed shares with intervals: points (predicted, observed, low, high); the diagonal is right."""
+    """Points (predicted, observed, low, high) of shares with intervals; on the diagonal foretold is observed."""
     high = _top(value for point in points for value in point)
     x, y = Axis(0.0, high, LEFT, WIDTH - RIGHT), Axis(0.0, high, HEIGHT - BOTTOM, TOP)
     parts = _frame(y) + [

@@ -1,4 +1,4 @@
-"""The report's first paragraph: the figures said in words, by fixed rules, so that no sentence says more than they do."""
+"""The report's first paragraph: the figures said in words by fixed rules, so that no sentence says more than they."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def _spread(figures: Figures) -> str:
     if shown is None or bought is None:
         return ""
     return (
-        f"They show {lists[f'coverage@{MAIN_K}']:.1%} of the candidate items; the most popular tenth of these takes "
-        f"{shown:.1%} of the exposure and has {bought:.1%} of the purchases."
+        f"All lists together show {lists[f'coverage@{MAIN_K}']:.1%} of the candidate items; the most popular tenth of "
+        f"these takes {shown:.1%} of the exposure and has {bought:.1%} of the purchases."
     )
 
 
@@ -85,9 +85,9 @@ def _fairness(figures: Figures) -> str:
     widest = [(entry["attribute"], entry["widest"][NDCG]) for entry in figures["fairness"] if entry["widest"]]
     if not widest:
         return ""
-    attribute, gap = max(widest, key=lambda entry: float(entry[1]["gap"]))
+    attribute, gap = max(widest, key=lambda entry: float(entry[1]["ci"][0]))
     return (
-        f"The widest gap between groups of users is by {words(attribute)}: NDCG {gap['gap']:.4f} higher for "
+        f"The surest gap between groups of users is by {words(attribute)}: NDCG {gap['gap']:.4f} higher for "
         f"«{gap['highest']}» than for «{gap['lowest']}» (best baseline: {gap['baseline_gap']:+.4f})."
     )
 
