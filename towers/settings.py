@@ -117,6 +117,11 @@ class TrainingSettings(_Section):
         default=None, description="Events from then on are never learned from; default: just after the last event."
     )
     validation_days: int = Field(default=30, ge=1, description="The last days before train_end, for tuning.")
+    towers_end: Literal["first_cut", "each_cut"] = Field(
+        default="first_cut",
+        description='Until when the towers learn that make examples for the ranker: "first_cut", where the first cut '
+        'begins, one training for all; "each_cut", a training for each cut, so that the newest loses nothing.',
+    )
     sources_end: Literal["cut", "towers"] = Field(
         default="cut",
         description='What the further sources learn from: "cut", everything before the moment that they are asked for '

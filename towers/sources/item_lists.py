@@ -73,26 +73,46 @@ class ItemLists:
             "profile": (np.float64, 1),
         }
         offsets, rows, weights, profile = checked(arrays, wanted)
-        if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(rows) or (np.diff(offsets) < 0).any():
-            raise SourceInvalid(f"array offsets does not cover {len(rows)} places in ascending order")
-        if len(rows) != len(weights):
-            raise SourceInvalid(f"array weights has {len(weights)} values for {len(rows)} rows")
-        if len(rows) and not 0 <= rows.min() <= rows.max() < len(offsets) - 1:
-            raise SourceInvalid(f"array rows names rows {rows.min()} … {rows.max()} of {len(offsets) - 1}")
-        if len(weights) and not (np.isfinite(weights).all() and weights.min() > 0):
-            raise SourceInvalid("array weights holds what is not above 0")
+        check_offsets("offsets", offsets, len(rows))
+        check_rows("rows", rows, len(offsets) - 1)
+        check_weights("weights", weights, len(rows))
         return cls(offsets, rows, weights, profile_of(profile))
 
     def reordered(self, order: Int32Array, place: Int32Array) -> Self:
         """See `CandidateSource.reordered`; new rows that are no old ones have empty lists."""
-        known = order < self.item_count
-        old = np.where(known, order, 0)
-        sizes = np.where(known, np.diff(self.offsets)[old], 0)
-        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        taken = np.repeat(self.offsets[old] - offsets[:-1], sizes) + np.arange(offsets[-1])
+        offsets, taken = lines_of(self.offsets, order)
         return replace(
             self, offsets=offsets, rows=place[self.rows[taken]].astype(np.int32), weights=self.weights[taken]
         )
+
+
+def lines_of(offsets: Int64Array, order: Int32Array) -> tuple[Int64Array, Int64Array]:
+    """The lines `order` of a CSR, empty where it has no such line: their offsets, and where their values are taken."""
+    known = order < len(offsets) - 1
+    old = np.where(known, order, 0)
+    sizes = np.where(known, np.diff(offsets)[old], 0) if len(offsets) > 1 else np.zeros(len(order), np.int64)
+    new = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return new, np.repeat(offsets[old] - new[:-1], sizes) + np.arange(new[-1])
+
+
+def check_offsets(name: str, offsets: Int64Array, count: int) -> None:
+    """Raises SourceInvalid where these are no offsets of lines over `count` values."""
+    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != count or (np.diff(offsets) < 0).any():
+        raise SourceInvalid(f"array {name} does not cover {count} places in ascending order")
+
+
+def check_rows(name: str, rows: Int32Array, row_count: int) -> None:
+    """Raises SourceInvalid where a row is not below `row_count`."""
+    if len(rows) and not 0 <= rows.min() <= rows.max() < row_count:
+        raise SourceInvalid(f"array {name} names rows {rows.min()} … {rows.max()} of {row_count}")
+
+
+def check_weights(name: str, weights: FloatArray, count: int) -> None:
+    """Raises SourceInvalid where these are not `count` numbers above 0."""
+    if len(weights) != count:
+        raise SourceInvalid(f"array {name} has {len(weights)} values for {count} rows")
+    if len(weights) and not (np.isfinite(weights).all() and weights.min() > 0):
+        raise SourceInvalid(f"array {name} holds what is not above 0")
 
 
 @kernel
@@ -121,11 +141,13 @@ def _sum(
         for place in range(offsets[request], offsets[request + 1]):
             factor = weight[place]
             for at in range(list_offsets[item_row[place]], list_offsets[item_row[place] + 1]):
-                row = list_rows[at]
+                row, counts = list_rows[at], factor * list_weights[at]
+                if counts == 0:  # too small a number
+                    continue
                 if sums[row] == 0:
                     rows[end] = row
                     end += 1
-                sums[row] += factor * list_weights[at]
+                sums[row] += counts
         for place in range(begin, end):
             scores[place] = sums[rows[place]]
             sums[rows[place]] = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ class SourceLog:
     Attributes:
         user_row, item_row, time_s: (E,) sorted by user and then time. is_target: (E,) purchases and the like.
         users, items: the attributes of all users (U, A) as codes, and of all items.
+        user_attributes: (A,) their names.
     """
 
     user_row: Int64Array
@@ -29,6 +30,7 @@ class SourceLog:
     until_s: int
     users: NDArray[np.int32]
     items: ItemArrays
+    user_attributes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, data: LearningData, until_s: int) -> SourceLog:
@@ -44,6 +46,18 @@ class SourceLog:
             until_s,
             data.users.attribute,
             data.items,
+            tuple(data.encoders.user_attributes),
+        )
+
+    def targets(self) -> SourceLog:
+        """The target events alone."""
+        kept = self.is_target
+        return replace(
+            self,
+            user_row=self.user_row[kept],
+            item_row=self.item_row[kept],
+            time_s=self.time_s[kept],
+            is_target=self.is_target[kept],
         )
 
     @property

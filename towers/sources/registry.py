@@ -15,10 +15,18 @@ from numpy.typing import NDArray
 from towers.learning_data import LearningData
 from towers.settings import LearningSettings
 from towers.sources.base import CandidateSource, SourceInvalid
+from towers.sources.fits.bought_next import fit_bought_next
+from towers.sources.fits.bought_together import fit_bought_together
+from towers.sources.fits.content import fit_content
 from towers.sources.fits.item_item import fit_item_item
+from towers.sources.fits.segment import fit_segment
+from towers.sources.fits.trending import fit_trending
+from towers.sources.fits.user_user import fit_user_user
+from towers.sources.fixed_lists import FixedLists
 from towers.sources.item_lists import ItemLists
 from towers.sources.log import SourceLog
-from towers.sources.settings import SourceSettings
+from towers.sources.settings import FURTHER, SourceSettings
+from towers.sources.user_lists import UserLists
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +39,16 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "item_item": Kind(lambda log, settings, _: fit_item_item(log, settings.item_item), ItemLists),
+    "bought_next": Kind(lambda log, settings, _: fit_bought_next(log, settings.bought_next), ItemLists),
+    "bought_together": Kind(lambda log, settings, _: fit_bought_together(log, settings.bought_together), ItemLists),
+    "user_user": Kind(lambda log, settings, _: fit_user_user(log, settings.user_user), UserLists),
+    "content": Kind(lambda log, settings, _: fit_content(log, settings.content), ItemLists),
+    "trending": Kind(lambda log, settings, _: fit_trending(log, settings.trending), FixedLists),
+    "segment": Kind(lambda log, settings, _: fit_segment(log, settings.segment), FixedLists),
 }
 """By name; the third argument of a fit is the seed."""
 
-NAMES = tuple(KINDS)
+NAMES = tuple(name for name in FURTHER if name in KINDS)
 
 
 def fit_sources(

@@ -50,6 +50,18 @@ class Fitted:
     ranker: FitResult
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """Towers trained until one moment, with the data as their encoders see it and all item vectors (n, D)."""
+
+    towers_end_s: int
+    data: LearningData
+    towers: Towers
+    result: FitResult
+    vectors: FloatArray
+    embedder: UserEmbedder
+
+
 @dataclass
 class TrainingRun:
     """All that both phases share.
@@ -99,23 +111,21 @@ class TrainingRun:
         ranker = settings.ranker
         newest = ranker_end_s - ranker.horizon_days * DAY_S
         cut_times = [newest - place * ranker.cut_every_days * DAY_S for place in range(ranker.cuts)]
-        towers_end_s = cut_times[-1]
-        data = encode(
-            self.dataset,
-            fit_encoders(self.dataset, settings, towers_end_s),
-            settings,
-            towers_end_s,
-        )
-        torch.manual_seed(settings.training.seed)
-        towers, towers_result = self._fit_towers(name, data, towers_end_s, tuned)
-        vectors = embed_items(towers.item, ItemTensors.of(data.items, self.device)).cpu().numpy()
-        embedder = UserEmbedder(towers.user.cpu(), vectors, settings.features.sequence_events_max)
-        torch.manual_seed(settings.training.seed)  # again: a resumed run may have drawn nothing for the towers
         model = Ranker(ranker_shape(settings))
-        cuts = [self._cut(f"{name} cut", data, embedder, vectors, model, cut_s, towers_end_s) for cut_s in cut_times]
+        cuts: list[CutExamples] = []
+        stages = [(cut_s, [cut_s]) for cut_s in reversed(cut_times)]
+        if settings.training.towers_end == "first_cut":
+            stages = [(cut_times[-1], cut_times)]
+        for place, (towers_end_s, own_cuts) in enumerate(stages, start=1):
+            label = name if len(stages) == 1 else f"{name} {place} of {len(stages)}"
+            stage = self._stage(label, towers_end_s, tuned)
+            cuts += [self._cut(f"{label} cut", stage, model, cut_s) for cut_s in own_cuts]
+        data, towers, towers_result = stage.data, stage.towers, stage.result
         held_out = None
         if validation_end_s is not None:
-            held_out = self._cut(f"{name} held out", data, embedder, vectors, model, ranker_end_s, towers_end_s)
+            held_out = self._cut(f"{name} held out", stage, model, ranker_end_s)
+        torch.manual_seed(settings.training.seed)  # again: a resumed run may have drawn nothing for the towers
+        model = Ranker(ranker_shape(settings))
         ranker_result = self._fit_ranker(name, model, cuts, held_out, tuned)
         metrics = self._measure(data, model, held_out, towers_result, ranker_result, ranker_end_s)
         if tuned is not None:
@@ -181,17 +191,21 @@ class TrainingRun:
         checkpoint = self._checkpoint(name, "towers")
         return task.model, fit(task, schedule, settings.training.seed, checkpoint, self.progress)
 
-    def _cut(
-        self,
-        label: str,
-        data: LearningData,
-        embedder: UserEmbedder,
-        vectors: FloatArray,
-        ranker: Ranker,
-        cut_s: int,
-        towers_end_s: int,
-    ) -> CutExamples:
-        table = item_table(data, vectors, self.settings, cut_s, sources_at(data, self.settings, cut_s, towers_end_s))
+    def _stage(self, label: str, towers_end_s: int, tuned: Fitted | None) -> _Stage:
+        """Towers that learned from everything before a moment."""
+        encoders = fit_encoders(self.dataset, self.settings, towers_end_s)
+        data = encode(self.dataset, encoders, self.settings, towers_end_s)
+        torch.manual_seed(self.settings.training.seed)
+        towers, result = self._fit_towers(label, data, towers_end_s, tuned)
+        vectors = embed_items(towers.item, ItemTensors.of(data.items, self.device)).cpu().numpy()
+        embedder = UserEmbedder(towers.user.cpu(), vectors, self.settings.features.sequence_events_max)
+        return _Stage(towers_end_s, data, towers, result, vectors, embedder)
+
+    def _cut(self, label: str, stage: _Stage, ranker: Ranker, cut_s: int) -> CutExamples:
+        data, vectors, embedder = stage.data, stage.vectors, stage.embedder
+        table = item_table(
+            data, vectors, self.settings, cut_s, sources_at(data, self.settings, cut_s, stage.towers_end_s)
+        )
         examples = build_cut(data, self.settings, embedder, ranker, table, self.retrievers, cut_s)
         self.say(
             f"{label} {np.datetime64(cut_s, 's')}: {len(examples.user_row):,} users, "
