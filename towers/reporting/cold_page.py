@@ -60,4 +60,4 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def _with_ci(row: dict[str, Any], name: str, sign: str) -> str:
     low, high = row[f"{name}_ci"]
-    return f"{row[name]:{sign}.4f} [{low:{sign}.4f}, {high:{sign}.4f}]"
+    return f"{row[name]:{sign}.4f} [{low:{sign}.4f},\N{NO-BREAK SPACE}{high:{sign}.4f}]"

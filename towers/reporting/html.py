@@ -14,7 +14,7 @@ h3{font-size:1.02rem;margin:1.4rem 0 .3rem}
 nav a{margin-right:.9rem;white-space:nowrap}a{color:#0b6e4f}
 .verdict{background:#eef6f2;border-left:4px solid #0b6e4f;padding:.8rem 1rem}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.86rem;width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:.22rem .55rem;text-align:right;border-bottom:1px solid #e3e7e5;white-space:nowrap}
+th,td{padding:.22rem .55rem;text-align:right;border-bottom:1px solid #e3e7e5}
 th:first-child,td:first-child{text-align:left}thead th{border-bottom:2px solid #9aa5a0;vertical-align:bottom}
 tr.own td{font-weight:600;background:#eef6f2}small,.note{color:#56605b;font-size:.85rem}
 svg{width:100%;max-width:40rem;height:auto;display:block}svg text{font:12px system-ui,sans-serif;fill:#1b1f1d}

@@ -57,7 +57,7 @@ def with_ci(value: float | None, ci: list[float] | None, sign: str = "") -> str:
     """`0.3651 [0.358, 0.372]`."""
     if value is None or ci is None:
         return number(value)
-    return f"{value:{sign}.4f} [{ci[0]:{sign}.4f}, {ci[1]:{sign}.4f}]"
+    return f"{value:{sign}.4f} [{ci[0]:{sign}.4f},\N{NO-BREAK SPACE}{ci[1]:{sign}.4f}]"
 
 
 def _metrics(figures: Figures) -> list[str]:
