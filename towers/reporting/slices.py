@@ -22,6 +22,7 @@ FEW_USERS = 30
 """Below it a slice's interval is too wide to say much, and the report marks it."""
 
 HISTORY_GROUPS = 5
+QUARTILES = 4
 DECILES = 10
 VALUES_MAX = 12
 OTHER = "all others"
@@ -47,12 +48,12 @@ class Slicing:
 
 def by_history_length(events_before: IntArray) -> Slicing:
     """(U,) events before the moment → about equally large groups of users."""
-    edges = np.unique(np.quantile(events_before, np.arange(1, HISTORY_GROUPS) / HISTORY_GROUPS, method="lower"))
+    edges = _edges(events_before, HISTORY_GROUPS)
     group_of = np.searchsorted(edges, events_before, side="left").astype(np.int64)
     groups = []
     for group in range(len(edges) + 1):
         inside = events_before[group_of == group]
-        groups.append(_span(int(inside.min()), int(inside.max())) if len(inside) else "none")
+        groups.append(_span(int(inside.min()), int(inside.max())))
     return Slicing("events before", "users", tuple(groups), group_of)
 
 
@@ -173,13 +174,21 @@ def _most_frequent(values: Sequence[str], weights: FloatArray) -> tuple[tuple[st
 def _quartiles(values: NDArray[np.floating[Any]]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Four groups of about equal size, fewer where values repeat; NaN in none."""
     known = values[~np.isnan(values)]
-    edges = np.unique(np.quantile(known, [0.25, 0.5, 0.75], method="lower")) if len(known) else np.zeros(0)
+    edges = _edges(known, QUARTILES)
     group_of = np.where(np.isnan(values), -1, np.searchsorted(edges, values, side="left")).astype(np.int64)
     groups = []
-    for group in range(len(edges) + 1):
+    for group in range(len(edges) + 1 if len(known) else 0):
         inside = values[group_of == group]
-        groups.append(f"{inside.min():.4g} to {inside.max():.4g}" if len(inside) else "none")
+        groups.append(f"{inside.min():.4g} to {inside.max():.4g}")
     return tuple(groups), group_of
+
+
+def _edges(values: NDArray[Any], count: int) -> NDArray[Any]:
+    """The highest value of each of at most `count` groups of about equal size, but for the last one's."""
+    if not len(values):
+        return np.zeros(0)
+    edges = np.unique(np.quantile(values, np.arange(1, count) / count, method="lower"))
+    return np.asarray(edges[edges < values.max()])
 
 
 def _span(low: int, high: int) -> str:
