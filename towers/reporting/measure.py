@@ -26,7 +26,7 @@ from towers.reporting import exposure
 from towers.reporting.calibration import reliability
 from towers.reporting.contribution import ablation, contribution, known
 from towers.reporting.fairness import gaps
-from towers.reporting.lists import RankedLists
+from towers.reporting.lists import ListsInvalid, RankedLists
 from towers.reporting.significance import against_each
 from towers.reporting.slices import (
     Slicing,
@@ -152,9 +152,9 @@ def judge(split: TimeSplit, answers: Answers, progress: Progress) -> tuple[Judge
 
 
 def cutoffs(width: int) -> tuple[int, ...]:
-    """The curve's cutoffs that lists of this width reach. Raises ValueError below MAIN_K."""
+    """The curve's cutoffs that lists of this width reach. Raises ListsInvalid below MAIN_K."""
     if width < MAIN_K:
-        raise ValueError(f"the lists hold {width} places at most; the report judges the first {MAIN_K}")
+        raise ListsInvalid(f"the lists hold {width} places at most; the report judges the first {MAIN_K}")
     return tuple(k for k in CURVE_KS if k <= width)
 
 
