@@ -17,9 +17,10 @@ import typer
 from rich.console import Console
 from twinrank_client import CandidateSource, Client, RecommendRequest, RepeatPolicy
 
-from towers.evaluation import Comparison, EvaluationSet, TimeSplit, compare, split_by_time, target_interactions
+from towers.evaluation import Comparison, EvaluationSet, TimeSplit, compare
 from towers.reporting.lists import SOURCE_BIT_OF, RankedLists, lists_table, write_lists
-from towers.schema import Dataset, ShopConfig, load_dataset, read_shop_config
+from towers.reporting.splits import Split, split_of
+from towers.schema import DataError, Dataset, ShopConfig, load_dataset, read_shop_config
 
 PAGE_SIZE = 50
 PAGE_SIZE_OF_LISTS = 100  # the report's curves run to 100
@@ -36,15 +37,19 @@ def evaluate(
         Path | None,
         typer.Option(help="Where to keep the lists, .parquet or .json, for python -m towers report --lists."),
     ] = None,
+    split_name: Annotated[Split, typer.Option("--split", help="The time that is asked about.")] = Split.TEST,
 ) -> None:
-    """Judge what the server answers as of the end of training, beside every baseline on the same users."""
+    """Judge what the server answers as of the split's beginning, beside every baseline on the same users."""
     if lists is not None and lists.suffix not in LISTS_SUFFIXES:
         raise typer.BadParameter(f"--lists {lists}: the file's name must end in {' or '.join(LISTS_SUFFIXES)}")
     shop = read_shop_config(config)
     console = Console(soft_wrap=True)
     dataset = load_dataset(shop.dataset_dir)
+    try:
+        split = split_of(shop, dataset, split_name)
+    except DataError as error:
+        raise typer.BadParameter(str(error)) from error
     with Client(target, timeout_s=30) as client, console.status("asking") as status:
-        split = test_split(shop, dataset)
         served = ask_everybody(
             client, dataset, split, status.update, PAGE_SIZE if lists is None else PAGE_SIZE_OF_LISTS
         )
@@ -93,14 +98,7 @@ def compare_served(split: TimeSplit, served: dict[str, Served], progress: Any) -
 
 def test_split(shop: ShopConfig, dataset: Dataset) -> TimeSplit:
     """Learned before [training] train_end, asked from then on."""
-    end = shop.training.train_end
-    if end is None:
-        raise typer.BadParameter("[training] train_end is not set: there is no time left to test on")
-    return split_by_time(
-        target_interactions(dataset),
-        train_end_s=int(end.timestamp()),
-        item_users_min=max(shop.training.item_users_min, 1),
-    )
+    return split_of(shop, dataset, Split.TEST)
 
 
 def served_lists(client: Client, dataset: Dataset, asked: EvaluationSet, page_size: int) -> Served:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from towers.schema import ConfigError, Dataset, LogTooShortError, ShopConfig, load_dataset, read_shop_config
+from towers.reporting.splits import DAY_S, Split, bounds, split_of
+from towers.schema import ConfigError, Dataset, ShopConfig, load_dataset, read_shop_config
 
 if TYPE_CHECKING:
     from towers.evaluation import TimeSplit
@@ -19,15 +19,7 @@ if TYPE_CHECKING:
     from towers.reporting.asking import Asker
     from towers.reporting.measure import Answers
 
-DAY_S = 86_400
 COLD_ITEMS_FILE = "cold_items.json"
-
-
-class Split(StrEnum):
-    """Which time is asked about: `validation`, the last days before train_end, or `test`, all after it."""
-
-    VALIDATION = "validation"
-    TEST = "test"
 
 
 def report(
@@ -52,7 +44,7 @@ def report(
     shop = read_shop_config(config)
     dataset = load_dataset(shop.dataset_dir)
     model = read_model(model_dir or shop.run_dir / "model")
-    asked_split = _split(shop, dataset, split)
+    asked_split = split_of(shop, dataset, split)
     directory = out or shop.run_dir / "report"
     directory.mkdir(parents=True, exist_ok=True)
     console = Console(soft_wrap=True)
@@ -73,25 +65,6 @@ def report(
     page.write_text(render(figures), encoding="utf-8")
     console.print(figures["verdict"])
     console.print(f"report in {page} and {data}")
-
-
-def _split(shop: ShopConfig, dataset: Dataset, name: Split) -> TimeSplit:
-    from towers.evaluation import split_by_time, target_interactions
-
-    end = shop.training.train_end
-    if end is None and name is Split.TEST:
-        raise ConfigError("[training] train_end is not set: there is no time left to test on; use --split validation")
-    end_s = dataset.meta.last_time_s + 1 if end is None else int(end.timestamp())
-    validating = name is Split.VALIDATION
-    try:
-        return split_by_time(
-            target_interactions(dataset),
-            train_end_s=end_s - shop.training.validation_days * DAY_S * validating,
-            test_end_s=end_s if validating else None,
-            item_users_min=max(shop.training.item_users_min, 1),
-        )
-    except ValueError as error:
-        raise LogTooShortError(f"nothing to report on the {name} split: {error}") from error
 
 
 def _attribute(dataset: Dataset, shop: ShopConfig, wanted: str) -> str | None:
@@ -152,9 +125,7 @@ def _about(shop: ShopConfig, dataset: Dataset, model: TrainedModel, split: TimeS
     from towers.reporting.measure import moment
 
     asked = split.evaluation_set
-    end = shop.training.train_end
-    last_s = dataset.meta.last_time_s + 1
-    until_s = int(end.timestamp()) if name is Split.VALIDATION and end is not None else last_s
+    _, until_s = bounds(shop, dataset, name)
     return {
         "shop": shop.shop.name,
         "split": name.value,

@@ -13,14 +13,13 @@ import pytest
 
 from tests.conftest import SmallModel
 from towers.__main__ import main
-from towers.commands.report import Split
-from towers.commands.report import _split as split_of
 from towers.evaluation import train_log
 from towers.evaluation.baselines import popularity
 from towers.reporting import html, plots
 from towers.reporting.lists import SOURCE_BIT_OF, RankedLists, lists_table, write_lists
 from towers.reporting.measure import cutoffs, finite
 from towers.reporting.page import render
+from towers.reporting.splits import Split, split_of
 from towers.reporting.verdict import verdict
 from towers.schema import load_dataset, read_shop_config
 
@@ -171,7 +170,7 @@ def test_what_cannot_be_reported_is_said(
     shop_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "report", str(shop_file)) == 1
-    assert "there is no time left to test on; use --split validation" in capsys.readouterr().err
+    assert "there is no time left to test on; take the validation split" in capsys.readouterr().err
     assert run(monkeypatch, "report", str(shop_file), "--split", "validation", "--attribute", "taste") == 1
     assert "--attribute taste: the items have category, brand, colour, price" in capsys.readouterr().err
 
