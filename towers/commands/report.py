@@ -84,7 +84,7 @@ def _answers(
     progress: Callable[[str], None],
 ) -> tuple[Answers, dict[str, Any]]:
     """The lists to judge, and what is to be said of them."""
-    from towers.reporting.lists import lists_of, read_table
+    from towers.reporting.lists import RankedLists, lists_of, read_table
     from towers.reporting.measure import K_MAX, Answers
 
     asked = split.evaluation_set
@@ -93,32 +93,32 @@ def _answers(
     except ValueError:
         new_only = None
     left_out = asker.sources if ablation and len(asker.sources) > 1 else ()
-    progress("ranking offline, with all sources and without each")
-    offline = asker.ask(asked, K_MAX, left_out) if file is None or left_out else {}
-    without = {name: offline[name] for name in left_out}
-    ranked, vectors = offline.get(""), asker.recommender.items.vectors
+    questions = {"all": asked} if new_only is None else {"all": asked, "new": new_only}
+    offline: dict[str, dict[str, RankedLists]] = {}
+    for question, who in questions.items():
+        if file is None or left_out:
+            progress(f"ranking offline, with all sources and without each: {question}")
+            offline[question] = asker.ask(who, K_MAX, left_out)
+    vectors = asker.recommender.items.vectors
     if file is None:
-        assert ranked is not None
-        progress("ranking offline, new items only")
-        unseen = None if new_only is None else asker.ask(new_only, K_MAX)[""]
         notes = ["Ranked offline by the recommender with exact search; --lists judges what a server really answered."]
-        return Answers(ranked, unseen, without, ranked, vectors), {
-            "lists": "offline", "users_new": None if new_only is None else new_only.user_count,
-            "list_length": K_MAX, "notes": notes,
-        }  # fmt: skip
-    table = read_table(file)
-    served, missing = lists_of(table, dataset, asked, "all")
-    unseen, missing_new = None, 0
-    if new_only is not None and "new" in table["question"]:
-        unseen, missing_new = lists_of(table, dataset, new_only, "new")
-    notes = ["Judged are the lists that the server answered; what is lost without a source is ranked offline."]
-    if missing or missing_new:
-        notes.append(f"No list for {missing} users ({missing_new} of those asked for new items): counted as misses.")
-    return Answers(served, unseen, without, ranked, vectors), {
-        "lists": "served", "users_new": None if new_only is None or unseen is None else new_only.user_count,
-        "list_length": served.rows.shape[1], "generation": ", ".join(table["generation"].unique().sort()),
-        "notes": notes,
-    }  # fmt: skip
+        unseen = offline["new"][""] if "new" in offline else None
+        about = {"lists": "offline", "list_length": K_MAX}
+        answers = Answers(offline["all"][""], unseen, offline, vectors)
+    else:
+        table = read_table(file)
+        served, missing = lists_of(table, dataset, asked, "all")
+        unseen, missing_new = None, 0
+        if new_only is not None and "new" in table["question"]:
+            unseen, missing_new = lists_of(table, dataset, new_only, "new")
+        notes = ["Judged are the lists that the server answered; what is lost without a source is ranked offline."]
+        if missing or missing_new:
+            notes.append(f"No list for {missing} users, {missing_new} of those asked for new items: taken as misses.")
+        generation = ", ".join(table["generation"].unique().sort())
+        about = {"lists": "served", "list_length": served.rows.shape[1], "generation": generation}
+        answers = Answers(served, unseen, offline, vectors)
+    users_new = None if new_only is None or unseen is None else new_only.user_count
+    return answers, about | {"users_new": users_new, "notes": notes}
 
 
 def _about(shop: ShopConfig, dataset: Dataset, model: TrainedModel, split: TimeSplit, name: Split) -> dict[str, Any]:

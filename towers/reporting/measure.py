@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -54,15 +54,14 @@ class Answers:
 
     Attributes:
         everything, new_only: the model's lists for the two questions, served or ranked offline.
-        without: source → the offline lists without it; empty: not measured.
-        offline: the offline lists of the same moment, which `without` is compared with.
+        offline: question ("all", "new") → the lists ranked offline with all sources, under "", and without each
+            source, under its name; empty: what a source is worth is not measured.
         vectors: (item_count, D) unit vectors of the item tower; for diversity where items have no categories.
     """
 
     everything: RankedLists
     new_only: RankedLists | None
-    without: Mapping[str, RankedLists] = field(default_factory=dict)
-    offline: RankedLists | None = None
+    offline: Mapping[str, Mapping[str, RankedLists]] = field(default_factory=dict)
     vectors: Float32Array | None = None
 
 
@@ -125,7 +124,12 @@ def measure_all(
     return figures | {
         "lists": _describe(dataset, split, everything, answers, item_users),
         "calibration": reliability(answers.everything, everything.asked),
-        "sources": _sources(answers, everything),
+        "sources": {
+            "all": _sources(answers.everything, answers.offline.get("all", {}), everything),
+            "new": new_only
+            and answers.new_only
+            and _sources(answers.new_only, answers.offline.get("new", {}), new_only),
+        },
         "fairness": _fairness(people, everything, best),
     }
 
@@ -256,14 +260,16 @@ def _interval(name: str, values: FloatArray) -> Figures:
     return {name: interval.mean, f"{name}_ci": [interval.low, interval.high]}
 
 
-def _sources(answers: Answers, judged: Judged) -> Figures:
+def _sources(lists: RankedLists, offline: Mapping[str, RankedLists], judged: Judged) -> Figures:
+    """One question: who brought what is listed, and what is lost without each source."""
     figures: Figures = {"contribution": None, "ablation": None}
-    if known(answers.everything):
-        figures["contribution"] = contribution(answers.everything, judged.asked, MAIN_K)
-    if answers.offline is not None and answers.without:
-        ks: Sequence[int] = (MAIN_K,)
-        whole = evaluate_rankings(answers.offline.rows, judged.asked, ks)
-        figures["ablation"] = ablation(whole, answers.without, judged.asked, ks, MAIN_K)
+    if known(lists):
+        figures["contribution"] = contribution(lists, judged.asked, MAIN_K)
+    without = {name: found for name, found in offline.items() if name}
+    if without:
+        ks = (MAIN_K,)
+        whole = evaluate_rankings(offline[""].rows, judged.asked, ks)
+        figures["ablation"] = ablation(whole, without, judged.asked, ks, MAIN_K)
         figures["ablation_of"] = whole.mean(f"ndcg@{MAIN_K}")
     return figures
 

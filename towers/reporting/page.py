@@ -195,28 +195,38 @@ def _lists(figures: Figures) -> list[str]:
 
 
 def _sources(figures: Figures) -> list[str]:
-    sources = figures["sources"]
-    parts = [html.heading(f"Who brought the first {MAIN_K} places")]
-    if not sources["contribution"]:
-        parts.append(html.note("Not known: the lists do not say where their items are from."))
-    else:
-        rows = [
-            [
-                words(row["source"]),
-                *(percent(row[name]) for name in ("shown_share", "hits_share", "hit_rate")),
-                f"{row['shown_alone']:,}",
-                f"{row['hits_alone']:,}",
+    parts = []
+    for key, heading in QUESTIONS.items():
+        sources = figures["sources"][key]
+        if sources is not None:
+            parts += [
+                html.heading(f"{heading}: who brought the first {MAIN_K} places"),
+                *_contribution(sources["contribution"]),
+                html.heading(f"{heading}: what is lost without it"),
+                *_ablation(sources),
             ]
-            for row in sources["contribution"]
+    return parts
+
+
+def _contribution(table: list[Figures] | None) -> list[str]:
+    if not table:
+        return [html.note("Not known: the lists do not say where their items are from.")]
+    rows = [
+        [
+            words(row["source"]),
+            *(percent(row[name]) for name in ("shown_share", "hits_share", "hit_rate")),
+            f"{row['shown_alone']:,}",
+            f"{row['hits_alone']:,}",
         ]
-        head = ["", "of places", "of hits", "hits in its places", "places, it alone", "hits, it alone"]
-        parts += [
-            html.table(head, rows),
-            html.note("An item that several sources brought counts for each of them."),
-        ]
-    parts.append(html.heading("What is lost without it"))
+        for row in table
+    ]
+    head = ["", "of places", "of hits", "hits in its places", "places, it alone", "hits, it alone"]
+    return [html.table(head, rows), html.note("An item that several sources brought counts for each of them.")]
+
+
+def _ablation(sources: Figures) -> list[str]:
     if not sources["ablation"]:
-        return [*parts, html.note("Not measured: there is only one source, or the report was asked to leave this out.")]
+        return [html.note("Not measured: there is only one source, or the report was asked to leave this out.")]
     rows = [
         [
             words(row["source"]),
@@ -225,10 +235,9 @@ def _sources(figures: Figures) -> list[str]:
             with_ci(row["loss"], row["loss_ci"], "+"),
             number(row["p_holm"]),
         ]
-        for row in sorted(sources["ablation"], key=lambda row: -row["loss"])
+        for row in sorted(sources["ablation"], key=lambda row: -float(row["loss"]))
     ]
     return [
-        *parts,
         html.table(["without", NDCG, RECALL, "loss of NDCG", "p (Holm)"], rows),
         html.note(
             f"Ranked again offline with the source at depth 0; with all sources offline {NDCG} is "

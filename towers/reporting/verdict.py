@@ -18,7 +18,8 @@ def verdict(figures: Figures) -> str:
         _lead(figures, "all", f"{about['lists'].capitalize()}, on the {about['split']} split, the lists"),
         _lead(figures, "new", "On items new to the user they"),
         _spread(figures),
-        _sources(figures),
+        _sources(figures, "all", "all items"),
+        _sources(figures, "new", "new items"),
         _calibration(figures),
         _fairness(figures),
     ]
@@ -62,16 +63,17 @@ def _spread(figures: Figures) -> str:
     )
 
 
-def _sources(figures: Figures) -> str:
-    table = figures["sources"]["ablation"]
-    if not table:
+def _sources(figures: Figures, question: str, what: str) -> str:
+    sources = figures["sources"][question]
+    if not sources or not sources["ablation"]:
         return ""
+    table = sources["ablation"]
     needed = max(table, key=lambda row: row["loss"])
+    if not (needed["significant"] and needed["loss"] > 0):
+        return f"For {what}, leaving out one source costs nothing significant, whichever it is."
     idle = [words(row["source"]) for row in table if not (row["significant"] and row["loss"] > 0)]
-    sentence = (
-        f"Of the sources, {words(needed['source'])} is missed most: without it NDCG falls by {needed['loss']:.4f}."
-    )
-    return sentence + (f" No significant loss without {', '.join(idle)}." if idle else "")
+    sentence = f"For {what}, {words(needed['source'])} is missed most: NDCG falls by {needed['loss']:.4f} without it"
+    return sentence + (f", and not significantly without {', '.join(idle)}." if idle else ".")
 
 
 def _calibration(figures: Figures) -> str:

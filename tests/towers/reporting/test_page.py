@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from tests.conftest import SmallModel
 from towers.__main__ import main
-from towers.evaluation import train_log
+from towers.evaluation import split_by_time, target_interactions, train_log
 from towers.evaluation.baselines import popularity
 from towers.reporting import html, plots
 from towers.reporting.lists import SOURCE_BIT_OF, RankedLists, lists_table, write_lists
-from towers.reporting.measure import cutoffs, finite
+from towers.reporting.measure import Answers, cutoffs, finite, measure_all
 from towers.reporting.page import render
 from towers.reporting.splits import Split, split_of
 from towers.reporting.verdict import verdict
-from towers.schema import load_dataset, read_shop_config
+from towers.schema import Dataset, load_dataset, read_shop_config
+from towers.schema.dataset import AttributeNames
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -89,7 +92,7 @@ def test_the_json_holds_every_section(figures: dict[str, Any]) -> None:
     assert [entry["name"] for entry in figures["slices"]] == [
         "events before", "new or again", "popularity of the item", "category", "age_group", "city", "member_years",
     ]  # fmt: skip
-    assert [row["source"] for row in figures["sources"]["ablation"]] == ["two_tower", "buy_again", "popular"]
+    assert [row["source"] for row in figures["sources"]["all"]["ablation"]] == ["two_tower", "buy_again", "popular"]
     assert figures["cold_start"]["items"] is None
     assert {entry["attribute"] for entry in figures["fairness"]} == {"age_group", "city", "member_years"}
 
@@ -145,10 +148,11 @@ def test_served_lists_are_judged_instead(
         "other": "popularity", "metric": "ndcg@20", "difference": 0.0, "ci": [0.0, 0.0], "p": 1.0, "p_holm": 1.0,
         "significant": False,
     }  # fmt: skip
-    (source,) = served["sources"]["contribution"]
+    (source,) = served["sources"]["all"]["contribution"]
     assert (source["source"], source["shown_share"], source["hits_share"]) == ("popular", 1.0, 1.0)
     assert served["metrics"]["new"] is None  # the file does not answer that question
-    assert served["sources"]["ablation"] is None
+    assert served["sources"]["all"]["ablation"] is None
+    assert served["sources"]["new"] is None
     assert "note" in served["calibration"]  # no scores in the file
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "there is only one source, or the report was asked to leave this out" in page
@@ -180,7 +184,7 @@ def test_sections_without_figures_say_so(figures: dict[str, Any]) -> None:
         "metrics": {"all": figures["metrics"]["all"], "new": None},
         "significance": {"all": figures["significance"]["all"], "new": None},
         "calibration": {"note": "the lists hold no scores"},
-        "sources": {"contribution": None, "ablation": None},
+        "sources": {"all": {"contribution": None, "ablation": None}, "new": None},
         "fairness": [],
         "cold_start": {"users": [], "items": None},
     }
@@ -207,7 +211,6 @@ def test_plots_are_drawn_to_scale() -> None:
 
 
 def test_figures_become_what_json_can_hold() -> None:
-    import numpy as np
 
     found = finite({"a": np.float64("nan"), 2: [np.int64(3), float("inf")], "b": (np.bool_(True), None, "x")})
     assert found == {"a": None, "2": [3, None], "b": [True, None, "x"]}
@@ -219,3 +222,40 @@ def test_lists_shorter_than_the_cutoff_are_refused() -> None:
     assert cutoffs(60)[-1] == 50
     with pytest.raises(ValueError, match="hold 8 places at most; the report judges the first 20"):
         cutoffs(8)
+
+
+def test_losses_are_told_for_both_questions(figures: dict[str, Any]) -> None:
+    new = figures["sources"]["new"]
+    assert new["ablation_of"] == figures["metrics"]["new"]["models"]["twinrank"]["ndcg@20"]
+    again = next(row for row in new["ablation"] if row["source"] == "buy_again")
+    assert again["loss"] == 0.0  # what was bought before may not be shown
+    assert "buy_again" not in {row["source"] for row in new["contribution"]}
+    sources = {"all": {"ablation": [_loss("a", 0.2, True), _loss("b", 0.1, False)]}, "new": {"ablation": []}}
+    said = verdict(figures | {"sources": sources})
+    assert "For all items, a is missed most: NDCG falls by 0.2000 without it, and not significantly without b." in said
+    assert "For new items" not in said
+    none = verdict(figures | {"sources": {"all": {"ablation": [_loss("b", 0.1, False)]}, "new": None}})
+    assert "For all items, leaving out one source costs nothing significant, whichever it is." in none
+
+
+def _loss(source: str, loss: float, significant: bool) -> dict[str, Any]:
+    return {"source": source, "loss": loss, "significant": significant}
+
+
+def test_a_shop_without_attributes_has_its_report(small_dataset: Dataset) -> None:
+    nothing = AttributeNames(categorical=(), numeric=(), text=())
+    meta = small_dataset.meta.model_copy(update={"item_attributes": nothing, "user_attributes": nothing})
+    dataset = replace(small_dataset, meta=meta)
+    split = split_by_time(
+        target_interactions(dataset), train_end_s=dataset.meta.last_time_s - 20 * 86_400, item_users_min=1
+    )
+    lists = RankedLists.empty(split.evaluation_set.user_count, 20)
+    lists.rows[:] = popularity(train_log(split)).recommend(split.evaluation_set.user_rows, 20, exclude_bought=False)
+    vectors = np.eye(dataset.item_count, dtype=np.float32)
+    found = measure_all(dataset, split, Answers(lists, None, {}, vectors), None, lambda _: None)
+    assert found["lists"]["diversity_by"] == "vectors"
+    assert found["lists"]["of"]["twinrank"]["diversity@20"] == pytest.approx(1.0)  # all items at right angles
+    assert found["fairness"] == []
+    assert [entry["name"] for entry in found["slices"]] == ["events before", "new or again", "popularity of the item"]
+    bare = measure_all(dataset, split, Answers(lists, None), None, lambda _: None)
+    assert bare["lists"]["diversity_by"] is None
