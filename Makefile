@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 
 # `make bench` measures all paths on the demo's shop and on a synthetic one of 1,000,000 items within an hour, and goes on
 # where it was interrupted; BENCH='--workload W0 --path engine' measures less. `make bench-tables` adds the table of model
-# variants and the profile by stage. `make bench-fresh` measures what changes while the server runs, in about an hour.
-.PHONY: demo serve bench bench-fresh bench-tables test lint types imports generated unit coverage clean
+# variants and the profile by stage. `make bench-quality DATA=FOLDER` measures quality on public files. `make bench-fresh` measures what changes while the server runs, in about an hour.
+.PHONY: demo serve bench bench-fresh bench-quality bench-tables test lint types imports generated unit coverage clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m client.demo
@@ -22,6 +22,9 @@ bench: $(VENV)/installed
 bench-fresh: $(VENV)/installed
 	$(BIN)/python -m tests.benchmarks.freshness.everything $(BENCH)
 
+bench-quality: $(VENV)/installed
+	$(BIN)/python -m tests.benchmarks.quality $(DATA)
+
 bench-tables: $(VENV)/installed-bench
 	$(BIN)/python -m tests.benchmarks.variants
 	$(BIN)/python -m tests.benchmarks.profile
@@ -34,7 +37,8 @@ lint: $(VENV)/installed
 
 types: $(VENV)/installed
 	$(BIN)/mypy -p server -p towers -p index -p twinrank_client -p client.load -p client.replaying -p client.examples
-	$(BIN)/mypy -m client.load_test -m client.demo -m client.demo_scenes -m client.evaluate -m client.replay -m protos.generate
+	$(BIN)/mypy -m client.load_test -m client.demo -m client.demo_scenes -m client.evaluate -m client.replay -m client.served_lists \
+		-m client.server_process -m protos.generate
 
 imports: $(VENV)/installed
 	$(BIN)/lint-imports
@@ -52,7 +56,7 @@ coverage: $(VENV)/installed
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[server,demo,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[server,train,demo,dev]'
 	touch $@
 
 $(VENV)/installed-bench: $(VENV)/installed

@@ -8,34 +8,27 @@ Everything goes under var/demo; the figures into var/demo/report.json. Exit stat
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 from rich.rule import Rule
 from twinrank_client import Client
 
 from client.demo_scenes import HOUSEHOLDS_SHOWN, Stage, show_households, show_real_time
 from client.evaluate import figures, judge, test_split
+from client.server_process import server_process
 from index.generation import current_id, read_manifest
 from towers.schema import Dataset, ShopConfig, load_dataset, read_shop_config
 
 CONFIG = Path("towers/shops/complete_journey.toml")
 SERVER_CONFIG = Path("server/demo.toml")
-SERVICE = "twinrank.v1.RecommendationService"
-READY_WITHIN_S = 60.0
-STOPPED_WITHIN_S = 30.0
 LOAD_RATE_PER_S = 150
 LOAD_S = 10
 WIDTH_MIN = 120
@@ -97,53 +90,13 @@ def _stage(name: str, seconds: dict[str, float], console: Console) -> Iterator[N
 
 @contextmanager
 def _server(seconds: dict[str, float], console: Console) -> Iterator[str]:
-    """A real server process on free ports; stopped with SIGTERM, and its exit status must be 0."""
-    target = f"127.0.0.1:{_free_port()}"
-    environment = os.environ | {
-        "TWINRANK_LISTEN__PORT": target.rsplit(":", 1)[1],
-        "TWINRANK_METRICS__PORT": "0",
-        "TWINRANK_ADMIN__PORT": "0",
-        "TWINRANK_LIFECYCLE__DRAIN_S": "0",
-    }
+    """A real server process on free ports; `seconds` gets how long it took to serve."""
     log = Path("var/demo/server.log")
-    with log.open("w", encoding="utf-8") as out:
-        command = [sys.executable, "-m", "server", "--config", str(SERVER_CONFIG)]
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)  # noqa: S603
-        try:
-            with _stage("serve", seconds, console):
-                _await_serving(target, process, log)
-                console.print(f"the server answers on {target}, its log is {log}")
-            yield target
-        finally:
-            process.send_signal(signal.SIGTERM)
-            status = process.wait(STOPPED_WITHIN_S)
-        if status != 0:
-            raise SystemExit(f"the server stopped with status {status}; see {log}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _await_serving(target: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until the standard health service says SERVING."""
-    deadline = time.monotonic() + READY_WITHIN_S
-    with grpc.insecure_channel(target) as channel:
-        health: Any = health_pb2_grpc.HealthStub(channel)
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                raise SystemExit(f"the server ended with status {process.returncode}; see {log}")
-            try:
-                answer = health.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=1, wait_for_ready=True)
-            except grpc.RpcError:
-                continue
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                return
-            time.sleep(0.1)
-    raise SystemExit(f"the server did not become ready within {READY_WITHIN_S} s; see {log}")
+    with ExitStack() as stack:
+        with _stage("serve", seconds, console):
+            target = stack.enter_context(server_process(SERVER_CONFIG, log))
+            console.print(f"the server answers on {target}, its log is {log}")
+        yield target
 
 
 def _evaluate(client: Client, shop: ShopConfig, dataset: Dataset, console: Console) -> dict[str, Any]:

@@ -6,7 +6,7 @@ This is the one that counts: it judges the list that a shop would show, after re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 from rich.console import Console
-from twinrank_client import CandidateSource, Client, RecommendRequest, RepeatPolicy
+from twinrank_client import CandidateSource, Client, DegradedReason, Recommendations, RecommendRequest, RepeatPolicy
 
+from client.served_lists import ask_for_users
 from towers.evaluation import Comparison, EvaluationSet, TimeSplit, compare
 from towers.reporting.lists import SOURCE_BIT_OF, RankedLists, lists_table, write_lists
 from towers.reporting.splits import Split, split_of
@@ -24,7 +25,6 @@ from towers.schema import DataError, Dataset, ShopConfig, load_dataset, read_sho
 
 PAGE_SIZE = 50
 PAGE_SIZE_OF_LISTS = 100  # the report's curves run to 100
-REQUESTS_PER_CALL = 32
 CUTOFFS = (5, 10, 20, 50)
 LISTS_SUFFIXES = (".parquet", ".json")
 
@@ -87,7 +87,7 @@ def ask_everybody(
     """The answers to the two questions, "all" items and "new" ones only."""
     progress("asking the server")
     questions = {"all": split.evaluation_set, "new": split.evaluation_set.new_only()}
-    return {name: served_lists(client, dataset, asked, page_size) for name, asked in questions.items()}
+    return {name: answered_lists(client, dataset, asked, page_size) for name, asked in questions.items()}
 
 
 def compare_served(split: TimeSplit, served: dict[str, Served], progress: Any) -> tuple[Comparison, Comparison]:
@@ -101,39 +101,32 @@ def test_split(shop: ShopConfig, dataset: Dataset) -> TimeSplit:
     return split_of(shop, dataset, Split.TEST)
 
 
-def served_lists(client: Client, dataset: Dataset, asked: EvaluationSet, page_size: int) -> Served:
+def answered_lists(client: Client, dataset: Dataset, asked: EvaluationSet, page_size: int) -> Served:
     """`page_size` items of every user as the server ranks them, with their scores and all sources that brought them."""
     row_of = {item_id: row for row, item_id in enumerate(dataset.items["item_id"].to_list())}
     user_ids = dataset.users["user_id"].gather(asked.user_rows).to_list()
     out = RankedLists.empty(asked.user_count, page_size)
     generations: set[str] = set()
-    for begin, chunk in _chunks(user_ids):
-        for place, answer in enumerate(
-            client.batch_recommend([_request(user_id, asked, page_size) for user_id in chunk])
-        ):
-            line, width = begin + place, slice(len(answer))
-            out.rows[line, width] = [row_of[item_id] for item_id in answer.item_ids]
-            out.scores[line, width] = answer.scores
-            out.sources[line, width] = [_bits(explained.sources) for explained in answer.explanations]
-            generations.add(answer.generation_id)
-    return Served(asked, out, ", ".join(sorted(generations)))
 
+    def take(place: int, answer: Recommendations) -> None:
+        width = slice(len(answer))
+        out.rows[place, width] = [row_of[item_id] for item_id in answer.item_ids]
+        out.scores[place, width] = answer.scores
+        out.sources[place, width] = [_bits(explained.sources) for explained in answer.explanations]
+        generations.add(answer.generation_id)
 
-def _request(user_id: str, asked: EvaluationSet, page_size: int) -> RecommendRequest:
-    policy = RepeatPolicy.EXCLUDE_BOUGHT if asked.exclude_bought else RepeatPolicy.ALLOW
-    request_time = datetime.fromtimestamp(asked.asked_at_s, UTC)
-    return RecommendRequest(
-        user_id=user_id, request_time=request_time, page_size=page_size, repeat_policy=policy, explain=True
+    request = RecommendRequest(
+        request_time=datetime.fromtimestamp(asked.asked_at_s, UTC),
+        page_size=page_size,
+        repeat_policy=RepeatPolicy.EXCLUDE_BOUGHT if asked.exclude_bought else RepeatPolicy.ALLOW,
+        explain=True,
     )
+    ask_for_users(client, user_ids, request, take, accepted=(DegradedReason.SHORTFALL,))
+    return Served(asked, out, ", ".join(sorted(generations)))
 
 
 def _bits(sources: Iterable[CandidateSource]) -> int:
     return sum(SOURCE_BIT_OF.get(source.name.lower(), 0) for source in sources)
-
-
-def _chunks(values: list[str]) -> Iterator[tuple[int, list[str]]]:
-    for begin in range(0, len(values), REQUESTS_PER_CALL):
-        yield begin, values[begin : begin + REQUESTS_PER_CALL]
 
 
 def figures(everything: Comparison, new_only: Comparison) -> dict[str, Any]:

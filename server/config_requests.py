@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from server.config_process import Count, Section
-from towers.settings import CandidateSettings
+from towers.settings import CandidateSettings, HeadWeights
 
 
 class LimitsConfig(Section):
@@ -135,6 +135,10 @@ class PlacementConfig(Section):
     )
     candidates: dict[str, Any] = Field(
         default_factory=dict, description="Settings of the engine's candidate sources for this placement."
+    )
+    heads: HeadWeights = Field(
+        default=HeadWeights(),
+        description="What the ranker's heads (`buys`, `buys_again`, `value`, `rating`) weigh: powers in a product.",
     )
 
     @field_validator("candidates")

@@ -166,7 +166,8 @@ class Engine:
         allowed = self._filters.allowed(queries)
         candidates = self._retrieve(readied, embedded, exclusions, placement, watch, allowed)
         recommender = self._serving.recommender
-        scores = recommender.score(embedded, candidates, recommender.pair_inputs(embedded, candidates))
+        pairs = recommender.pair_inputs(embedded, candidates)
+        scores = recommender.score(embedded, candidates, pairs, self._plans[placement].heads)
         answers = self._lists(queries, embedded, candidates, scores)
         if states is not None and states.gaps.any():
             gaps = map(StateGap, states.gaps.tolist())
@@ -245,7 +246,8 @@ class Engine:
         for place, query in enumerate(queries):
             rows[place, : len(query.item_ids)] = self._serving.item_ids.rows(query.item_ids)
         candidates = Candidates(rows, _sources_of(rows, brought, len(self._serving.item_ids)), brought.further)
-        scores = recommender.score(embedded, candidates, recommender.pair_inputs(embedded, candidates))
+        pairs = recommender.pair_inputs(embedded, candidates)
+        scores = recommender.score(embedded, candidates, pairs, self._plans[placement].heads)
         watch.lap("rank")
         return [
             ScoreAnswer(

@@ -35,6 +35,7 @@ from server.config import PlacementConfig
 from server.engine import Engine
 from server.fitness import CATALOGUE_FILE, ITEM_IDS_FILE, USER_IDS_FILE, GenerationUnfit, check_catalogue, check_fit
 from server.golden import GOLDEN_FILE, check_golden
+from server.placements import heads_missing
 from server.serving_model import ServingModel
 from server.shoppers import RecentSettings
 from server.threads import compute_on_one_thread
@@ -130,5 +131,7 @@ def load_engine(
     """An engine that has warmed up and given its golden answers. Raises GenerationUnfit, GoldenMismatch."""
     compute_on_one_thread()
     serving = open_serving_model(generation, examined=examined)
+    if missing := heads_missing(placements, serving.recommender.heads):
+        raise GenerationUnfit(f"{generation.id}: {missing}")
     check_golden(serving, generation.path(GOLDEN_FILE))  # warms up every stage, too
     return Engine(serving, placements, recent)

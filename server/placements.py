@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from server.config import ContextItems, PlacementConfig
-from towers.settings import CandidateSettings
+from towers.settings import CandidateSettings, HeadWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +17,13 @@ class Plan:
         role: what its context items are.
         candidates: how many items each source brings.
         without_seed: the same for a product page whose item is unknown: there is nothing to be like.
+        heads: what each head of the ranker counts.
     """
 
     role: ContextItems
     candidates: CandidateSettings
     without_seed: CandidateSettings
+    heads: HeadWeights
 
     def settings(self, *, seeded: bool) -> CandidateSettings:
         """What a request gets whose context items are known or not."""
@@ -31,6 +33,18 @@ class Plan:
 def plan(placements: Mapping[str, PlacementConfig], trained: CandidateSettings) -> dict[str, Plan]:
     """The plan of every placement; `trained` are the settings that the model was trained with."""
     return {name: _plan(placement, trained) for name, placement in placements.items()}
+
+
+def heads_missing(placements: Mapping[str, PlacementConfig], heads: Sequence[str]) -> str:
+    """What is wrong where a placement weighs a head that the ranker has not; empty where all have theirs."""
+    for name, placement in placements.items():
+        for head in placement.heads.on:
+            if head not in heads:
+                return (
+                    f"placements.{name}.heads.{head} is {getattr(placement.heads, head)}, but the ranker has only "
+                    f"{', '.join(heads)}; set it to 0, or train with [ranker.heads] {head} above 0"
+                )
+    return ""
 
 
 def _plan(placement: PlacementConfig, trained: CandidateSettings) -> Plan:
@@ -47,6 +61,7 @@ def _plan(placement: PlacementConfig, trained: CandidateSettings) -> Plan:
             placement.page_size_max,
             ["two_tower", "popular"],
         ),
+        placement.heads,
     )
 
 

@@ -9,10 +9,12 @@ import sys
 
 import typer
 
+from towers.commands.benchmark import benchmark
 from towers.commands.evaluate import evaluate
 from towers.commands.ingest import ingest
 from towers.commands.report import report
 from towers.commands.train import train
+from towers.commands.tune import tune
 from towers.commands.update import update
 from towers.schema import DataError
 
@@ -22,6 +24,8 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(report)
 app.command()(update)
+app.command()(tune)
+app.command()(benchmark)
 
 
 @app.callback()

@@ -20,6 +20,7 @@ from towers.retrieval import Allowed
 from towers.retrieval import Retriever as Retriever
 from towers.settings import CandidateSettings
 from towers.sources.base import Asked, CandidateSource, Shown, SourceRequest
+from towers.sources.factors import AskedVectors
 from towers.sources.settings import FURTHER
 
 TWO_TOWER, BUY_AGAIN, POPULAR, SIMILAR = 1, 2, 4, 8
@@ -94,7 +95,7 @@ class Exclusions:
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """One further source's answer: `asked` scores any item, `rows` (B, k) are its best ones, best first, -1 pads.
+    """One source's answer: `asked` scores any item, `rows` (B, k) are its best ones, best first, -1 pads.
 
     A source that the placement does not use was not asked: None, and no rows.
     """
@@ -111,7 +112,7 @@ class Candidates:
     Attributes:
         rows: (B, K) int32 item rows, ascending, each once; -1 pads at the end.
         sources: (B, K) uint32, bits of the sources that brought it.
-        further: what each further source says, in the order of FURTHER.
+        further: what each source says whose score the ranker reads, in the order of `CandidateSettings.scored`.
     """
 
     rows: Int32Array
@@ -169,13 +170,17 @@ def find_candidates(
 
 def with_further(
     candidates: Candidates,
+    user_vectors: FloatArray,
     request: SourceRequest,
     items: ItemTable,
     settings: CandidateSettings,
     exclusions: Exclusions,
     allowed: Allowed | None = None,
 ) -> Candidates:
-    """The candidates and what the further sources of the item table bring, each to the depth that `settings` says."""
+    """The candidates and what the further sources of the item table bring, each to the depth that `settings` says.
+
+    Where there are further sources, the two towers (B, D) stand before them with score and rank.
+    """
     if not items.sources:
         return candidates
     request_count = len(candidates.rows)
@@ -192,10 +197,27 @@ def with_further(
         asked = source.ask(request) if depth else None
         rows = np.full((request_count, 0), -1, np.int32) if asked is None else asked.best(depth, shown)
         further.append(Brought(name, asked, rows))
+    near = Brought(
+        "two_tower",
+        AskedVectors(user_vectors, items.vectors, np.ones(request_count, np.bool_)),
+        _nearest_first(candidates, user_vectors, items.vectors),
+    )
     bits = np.concatenate([np.full(part.rows.shape[1], FURTHER_BITS[part.name], np.int64) for part in further])
     brought = np.concatenate([part.rows for part in further], axis=1)
     rows, sources, width = _join(candidates.rows, candidates.sources, brought, bits)
-    return Candidates(np.ascontiguousarray(rows[:, :width]), np.ascontiguousarray(sources[:, :width]), tuple(further))
+    return Candidates(np.ascontiguousarray(rows[:, :width]), np.ascontiguousarray(sources[:, :width]), (near, *further))
+
+
+def _nearest_first(candidates: Candidates, user_vectors: FloatArray, item_vectors: FloatArray) -> Int32Array:
+    """(B, k) the rows that the two towers brought, the most similar first, -1 pads."""
+    brought = (candidates.sources & TWO_TOWER) != 0
+    similarity = np.full(brought.shape, -np.inf, np.float32)
+    request, column = np.nonzero(brought)
+    rows = candidates.rows[request, column]
+    similarity[request, column] = np.einsum("pd,pd->p", user_vectors[request], item_vectors[rows])
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, : int(brought.sum(axis=1).max(initial=0))]
+    near = np.where(np.take_along_axis(brought, order, axis=1), np.take_along_axis(candidates.rows, order, axis=1), -1)
+    return np.ascontiguousarray(near, np.int32)
 
 
 def _read_only(values: NDArray[np.generic]) -> NDArray[Any]:

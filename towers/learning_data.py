@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from towers.features.histories import Histories, Int32Array, Int64Array
+from towers.features.histories import FloatArray, Histories, Int32Array, Int64Array
 from towers.features.items import ItemArrays, ItemEncoder
 from towers.features.vocabularies import Quantiles, Vocabulary, user_buckets
 from towers.models.item_tower import ItemShape
@@ -77,6 +77,7 @@ class LearningData:
         users: all users; one without events before `fitted_until_s` has bucket 0.
         histories: the whole log.
         context: (E, C) int32 codes of each event's context columns.
+        value, rating: (E,) money and stars of each event, NaN where it has none; None where they are not known.
     """
 
     encoders: Encoders
@@ -84,6 +85,8 @@ class LearningData:
     users: UserTable
     histories: Histories
     context: NDArray[np.int32]
+    value: FloatArray | None = None
+    rating: FloatArray | None = None
 
     @property
     def item_count(self) -> int:
@@ -144,6 +147,8 @@ def encode(dataset: Dataset, encoders: Encoders, settings: LearningSettings, fit
             [vocabulary.codes(events.context[name]) for name, vocabulary in encoders.contexts.items()],
             len(events.user_row),
         ),
+        value=events.value,
+        rating=events.rating,
     )
 
 

@@ -144,7 +144,7 @@ def feature_hash(settings: LearningSettings, encoders: Encoders) -> str:
     inputs = {
         "request": REQUEST_FEATURES,
         "item": STATISTIC_NAMES,
-        "pair": pair_input_names(settings.features.affinity_attributes, settings.candidates.further),
+        "pair": pair_input_names(settings.features.affinity_attributes, settings.candidates.scored),
         "sources": SOURCE_BITS,
         "attributes": (*encoders.items.categorical, "|", *encoders.items.numeric, "|", *encoders.items.text),
         "user": tuple(encoders.user_attributes),
@@ -161,9 +161,11 @@ def ranker_shape(settings: LearningSettings) -> RankerShape:
     return RankerShape(
         request=dimension + len(REQUEST_FEATURES),
         item=dimension + len(STATISTIC_NAMES),
-        pair=len(pair_input_names(settings.features.affinity_attributes, settings.candidates.further)),
+        pair=len(pair_input_names(settings.features.affinity_attributes, settings.candidates.scored)),
         hidden=settings.ranker.hidden,
         vector=dimension,
+        heads=settings.ranker.heads.on,
+        dropout=settings.ranker.dropout,
     )
 
 

@@ -40,7 +40,8 @@ def recommender_at(
     settings = model.settings
     vectors = embed_items(model.item_tower, ItemTensors.of(data.items, torch.device("cpu"))).numpy()
     sources = sources_at(data, settings, as_of_s, model.towers_until_s)
-    table = item_table(data, vectors, settings, as_of_s, sources)
+    known_s = settings.training.learned_until_s(as_of_s, model.towers_until_s)
+    table = item_table(data, vectors, settings, known_s, sources)
     if retrievable is not None:
         table = replace(table, retrievable=retrievable)
     return Recommender(

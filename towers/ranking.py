@@ -20,7 +20,7 @@ _FURTHER_COUNT = len(FURTHER_FEATURES)
 
 
 def pair_input_names(attributes: Iterable[str], further: Iterable[str] = ()) -> tuple[str, ...]:
-    """The columns of `pair_inputs`, in order; `further` names the further sources."""
+    """The columns of `pair_inputs`, in order; `further` names the sources of `Candidates.further`."""
     of_sources = (f"{name}_{part}" for name in further for part in FURTHER_FEATURES)
     return (*pair_feature_names(attributes), "similarity", *SOURCE_FEATURES, *of_sources)
 

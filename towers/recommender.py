@@ -20,12 +20,12 @@ from towers.features.histories import FloatArray, HistoryBatch, Int32Array, Int6
 from towers.features.purchases import Purchases
 from towers.features.requests import RequestArrays, request_arrays
 from towers.models.ranker import Ranker
-from towers.models.served_ranker import ServedRanker
+from towers.models.served_ranker import BUYS_ALONE, ServedRanker
 from towers.models.served_user_tower import served_user_tower
 from towers.models.user_tower import UserTower
 from towers.ranking import item_inputs, pair_inputs, request_inputs
 from towers.retrieval import Allowed, Retriever
-from towers.settings import CandidateSettings
+from towers.settings import CandidateSettings, HeadWeights
 from towers.sources.base import SourceRequest
 
 
@@ -76,12 +76,12 @@ class UserEmbedder:
         self._tower = served_user_tower(tower)
         self._item_vectors = item_vectors
         self._sequence_events_max = sequence_events_max
+        self._gaps_to = tower.gaps_to
 
     def embed(self, shoppers: Shoppers) -> Embedded:
         """(B, D) unit vectors, on the CPU."""
-        arrays = request_arrays(
-            shoppers.histories, self._sequence_events_max, shoppers.bucket, shoppers.attribute, shoppers.context
-        )
+        who = (shoppers.bucket, shoppers.attribute, shoppers.context)
+        arrays = request_arrays(shoppers.histories, self._sequence_events_max, *who, self._gaps_to)
         return Embedded(shoppers, arrays, self._tower.embed(arrays, self._item_vectors))
 
 
@@ -125,17 +125,24 @@ class Recommender:
             embedded.vectors, shoppers.purchases, self._items, self._retriever, settings, exclusions, seeds, allowed
         )
         request = SourceRequest(shoppers.histories, shoppers.attribute)
-        return with_further(found, request, self._items, settings, exclusions, allowed)
+        return with_further(found, embedded.vectors, request, self._items, settings, exclusions, allowed)
 
     def pair_inputs(self, embedded: Embedded, candidates: Candidates) -> FloatArray:
         """(B, K, P) what the ranker reads of each pair."""
         shoppers = embedded.shoppers
         return pair_inputs(shoppers.histories, shoppers.purchases, candidates, embedded.vectors, self._items)
 
-    def score(self, embedded: Embedded, candidates: Candidates, pairs: FloatArray) -> FloatArray:
-        """(B, K) calibrated probabilities; padded places get -1."""
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The ranker's heads, which `score` can weigh."""
+        return self._ranker.heads
+
+    def score(
+        self, embedded: Embedded, candidates: Candidates, pairs: FloatArray, weights: HeadWeights = BUYS_ALONE
+    ) -> FloatArray:
+        """(B, K) calibrated probabilities, or the weighted product of several heads; padded places get -1."""
         request = request_inputs(embedded.vectors, embedded.arrays.feature)
-        return self._ranker.scores(request, self._item_part, candidates.rows, pairs)
+        return self._ranker.scores(request, self._item_part, candidates.rows, pairs, weights)
 
 
 def ranker_item_part(ranker: Ranker, items: ItemTable) -> FloatArray:

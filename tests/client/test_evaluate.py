@@ -11,7 +11,8 @@ import pytest
 import typer
 from twinrank_client import CandidateSource, Explanation, Recommendations, RecommendRequest, RepeatPolicy
 
-from client.evaluate import REQUESTS_PER_CALL, ask_everybody, evaluate
+from client.evaluate import ask_everybody, evaluate
+from client.served_lists import REQUESTS_PER_CALL
 from towers.evaluation import TimeSplit, split_by_time, target_interactions
 from towers.reporting.lists import lists_of
 from towers.schema import Dataset

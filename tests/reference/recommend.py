@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,15 @@ from towers.candidates import Candidates, Exclusions, ItemTable
 from towers.features.histories import FloatArray, HistoryBatch, Int32Array
 from towers.models.ranker import Ranker
 from towers.models.user_tower import RequestTensors, UserTower
-from towers.settings import CandidateSettings
+from towers.settings import CandidateSettings, HeadWeights
+
+_UNITS: dict[str, Callable[[Tensor], Tensor]] = {
+    "buys": torch.sigmoid,
+    "buys_again": torch.sigmoid,
+    "value": torch.expm1,
+    "rating": lambda stars: stars,
+}
+"""What a head's output means: a probability, money, stars."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +100,17 @@ class Reference:
             torch.from_numpy(pairs.reshape(batch * width, pairs.shape[2])),
         )
 
-    def score(self, embedded: Embedded, candidates: Candidates) -> FloatArray:
-        """(B, K) probabilities; -1 at the pads."""
+    def score(
+        self, embedded: Embedded, candidates: Candidates, weights: HeadWeights = HeadWeights(buys=1)
+    ) -> FloatArray:
+        """(B, K) the product of the heads raised to their weights, of buys alone its probability; -1 at the pads."""
         with torch.inference_mode():
-            logits = self._ranker(*self.ranker_inputs(embedded, candidates))
-            scores = torch.sigmoid(logits).reshape(candidates.rows.shape).numpy()
-        return np.where(candidates.rows >= 0, scores, np.float32(-1))
+            outputs = self._ranker.heads(*self.ranker_inputs(embedded, candidates))  # (B · K, H)
+            product = torch.ones(len(outputs))
+            for place, name in enumerate(self._ranker.shape.heads):
+                if power := getattr(weights, name):
+                    product *= _UNITS[name](outputs[:, place]).clamp(min=1e-9) ** power
+        return np.where(candidates.rows >= 0, product.reshape(candidates.rows.shape).numpy(), np.float32(-1))
 
     def recommend(
         self,

@@ -23,11 +23,12 @@ from towers.models.user_tower import UserShape, UserTower
 from towers.ranking import pair_input_names
 from towers.recommender import Recommender, Shoppers, UserEmbedder, ranker_item_part, top
 from towers.retrieval import Allowed, Confined
-from towers.settings import CandidateSettings, FeatureSettings, TowerSettings
+from towers.settings import CandidateSettings, FeatureSettings, HeadWeights, TowerSettings
 
 DIMENSION, LENGTH, PAGE_SIZE = 8, 5, 4
 AFFINITY = np.array([[1, 1, 2, 2, 3, 3, 0], range(ITEM_COUNT)], np.int32).T.copy()  # category, brand
 SETTINGS = CandidateSettings(two_tower=3, buy_again=2, popular=2, similar=2)
+WEIGHTS = HeadWeights(buys=1, buys_again=0.5, value=0.25, rating=0)
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, ITEM_COUNT - 1)), max_size=6)
 SEEDS = st.none() | st.lists(st.integers(-1, ITEM_COUNT - 1), max_size=3)
 
@@ -49,6 +50,7 @@ def both() -> tuple[Recommender, Reference]:
             item=DIMENSION + len(STATISTIC_NAMES),
             pair=len(pair_input_names(["category", "brand"])),
             hidden=(16, 8),
+            heads=("buys", "buys_again", "value", "rating"),
         )
     )
     tower = UserTower(
@@ -92,6 +94,8 @@ def test_both_give_the_same_lists(
     np.testing.assert_allclose(reference.pair_inputs(theirs, expected)[present], pairs[present], rtol=1e-4, atol=1e-5)
     scores = product.score(ours, candidates, pairs)
     np.testing.assert_allclose(reference.score(theirs, expected), scores, atol=1e-5)
+    weighted = product.score(ours, candidates, pairs, WEIGHTS)
+    np.testing.assert_allclose(reference.score(theirs, expected, WEIGHTS), weighted, rtol=1e-3, atol=1e-5)
     rows, _, _ = top(candidates, scores, PAGE_SIZE)
     np.testing.assert_array_equal(best(expected, scores, PAGE_SIZE).rows, rows)
 

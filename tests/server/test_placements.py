@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from server.config import ContextItems, PlacementConfig
-from server.placements import plan
-from towers.settings import CandidateSettings
+from server.placements import heads_missing, plan
+from towers.settings import CandidateSettings, HeadWeights
 
 TRAINED = CandidateSettings(two_tower=12, buy_again=10, popular=8, similar=6)
 ROOMY = CandidateSettings(two_tower=100, buy_again=150, popular=50, similar=50)
@@ -47,3 +47,17 @@ def test_a_placement_s_own_settings_win() -> None:
 def test_a_source_that_does_not_exist_or_a_wrong_depth_is_refused_by_name(candidates: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(candidates))):
         PlacementConfig(candidates=candidates)
+
+
+def test_a_placement_weighs_heads_and_a_head_that_the_ranker_has_not_is_named() -> None:
+    home = PlacementConfig(heads=HeadWeights(buys=1, value=0.5))
+    assert plan({"home": home}, TRAINED)["home"].heads.on == ("buys", "value")
+    assert plan({"home": PlacementConfig()}, TRAINED)["home"].heads == HeadWeights()
+    assert heads_missing({"home": home}, ("buys", "value")) == ""
+    found = heads_missing({"cart": PlacementConfig(), "home": home}, ("buys", "rating"))
+    assert found.startswith("placements.home.heads.value is 0.5, but the ranker has only buys, rating")
+
+
+def test_a_placement_where_no_head_counts_is_refused() -> None:
+    with pytest.raises(ValidationError, match="every weight is 0"):
+        PlacementConfig(heads={"buys": 0})

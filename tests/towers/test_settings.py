@@ -16,6 +16,14 @@ def test_heads_must_divide_the_dimension_of_a_self_attention_encoder() -> None:
     assert TowerSettings(dimension=64, heads=3, encoder="mean").heads == 3
 
 
+def test_what_a_positive_competes_with_and_what_gaps_end_at_follow_from_the_recipe() -> None:
+    assert TowerSettings().negatives == "batch"
+    assert TowerSettings(in_batch_negatives=False).negatives == "uniform"
+    assert TowerSettings(loss="gbce").negatives == "uniform"
+    assert TowerSettings().gaps_to == "request"
+    assert TowerSettings(positions="all").gaps_to == "next"
+
+
 def test_the_horizon_must_end_within_the_validation_days() -> None:
     with pytest.raises(ValidationError, match=r"horizon_days 30 is longer than training\.validation_days 14"):
         LearningSettings(training=TrainingSettings(validation_days=14))

@@ -6,6 +6,7 @@ All relative to the request's own time, so that a replayed request sees what it 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ REQUEST_FEATURES = (
     "weekday_sin",
     "weekday_cos",
 )
+GapsTo = Literal["request", "next"]
 GAP_BUCKETS = 16
 _GAP_UNIT_S = 900
 _HASH_FACTOR = 2_654_435_761  # 2^32 over the golden ratio: neighbouring rows land far apart
@@ -41,7 +43,8 @@ class RequestArrays:
     Attributes:
         item_row: (B, N) rows of the newest events, newest last, padded in front with -1.
         event_type: (B, N) uint8 type codes, 0 where padded.
-        gap_bucket: (B, N) int64, log2 bucket of the seconds between event and request.
+        gap_bucket: (B, N) int64, log2 bucket of the seconds between event and request, or between the event and what
+            followed it, which for the newest event is the request.
         hour: (B,) 0 … 23 UTC. weekday: (B,) 0 … 6, Monday first.
         feature: (B, len(REQUEST_FEATURES)) float32.
         user_bucket: (B,) hash bucket, 0 for an unknown user.
@@ -59,6 +62,10 @@ class RequestArrays:
     user_attribute: NDArray[np.int32]
     context: NDArray[np.int32]
 
+    def take(self, rows: Int64Array) -> RequestArrays:
+        """The requests of the given rows (m,)."""
+        return RequestArrays(*(getattr(self, name)[rows] for name in RequestArrays.__slots__))
+
 
 def request_arrays(
     batch: HistoryBatch,
@@ -66,11 +73,21 @@ def request_arrays(
     user_bucket: NDArray[np.int32],
     user_attribute: NDArray[np.int32],
     context: NDArray[np.int32],
+    gaps_to: GapsTo = "request",
 ) -> RequestArrays:
     """Builds the arrays of B requests from their histories; `user_bucket`, `user_attribute`, `context` pass through."""
     events = (batch.offsets, batch.item_row, batch.event_type, batch.time_s, batch.as_of_s)
-    item_row, event_type, gap_bucket, hour, weekday, feature = _arrays(*events, sequence_events_max)
+    item_row, event_type, gap_bucket, hour, weekday, feature = _arrays(*events, sequence_events_max, gaps_to == "next")
     return RequestArrays(item_row, event_type, gap_bucket, hour, weekday, feature, user_bucket, user_attribute, context)
+
+
+@kernel
+def gap_buckets(gap_s: Int64Array) -> Int64Array:
+    """(n,) the bucket of each gap in seconds; a negative one counts as none."""
+    buckets = np.empty(len(gap_s), np.int64)
+    for place in range(len(gap_s)):
+        buckets[place] = _gap_bucket(max(gap_s[place], 0))
+    return buckets
 
 
 @kernel
@@ -81,6 +98,7 @@ def _arrays(
     time_s: Int64Array,
     as_of_s: Int64Array,
     length: int,
+    to_next: bool,
 ) -> tuple[Int32Array, UInt8Array, Int64Array, Int64Array, Int64Array, FloatArray]:
     """The fields of `RequestArrays` that come from the histories, in their order."""
     request_count = len(as_of_s)
@@ -99,7 +117,8 @@ def _arrays(
         column = length - 1
         for event in range(end - 1, max(begin, end - length) - 1, -1):
             rows[request, column], kinds[request, column] = item_row[event], event_type[event]
-            gaps[request, column] = _gap_bucket(max(now_s - time_s[event], 0))
+            until_s = time_s[event + 1] if to_next and event + 1 < end else now_s
+            gaps[request, column] = _gap_bucket(max(until_s - time_s[event], 0))
             column -= 1
         count = end - begin
         visits = 0

@@ -1,6 +1,9 @@
 """The ranker as it is served: the split form of `Ranker.logits`, two matrix products and two compiled loops.
 
 Standardisation is folded into the weights once, so a candidate costs a gather, a sum and a rectifier around BLAS.
+
+Several heads make one score as a weighted product, buys^w · value^v · …: a constant factor of a head, such as its
+currency, changes no order, so the weights mean the same in every shop. A head of weight 0 costs nothing.
 """
 
 from __future__ import annotations
@@ -11,10 +14,15 @@ import torch
 from towers.compiled import reordered_kernel
 from towers.features.histories import FloatArray, Int32Array
 from towers.models.ranker import Ranker
+from towers.settings import HeadWeights
+
+BUYS_ALONE = HeadWeights()
+_LEAST = np.float32(1e-9)
+"""What a factor of the product is at least: money below 0 is none, and none still leaves an order."""
 
 
 class ServedRanker:
-    """A copy of a trained ranker's weights; equals `sigmoid(Ranker.logits)` up to the order of sums."""
+    """A copy of a trained ranker's weights; "buys" equals `sigmoid(Ranker.logits)` up to the order of sums."""
 
     def __init__(self, ranker: Ranker) -> None:
         with torch.inference_mode():
@@ -24,26 +32,54 @@ class ServedRanker:
             self._request, self._offset = _array(request.T), _array(offset)
             self._pair = _array(pair.T)  # (P, H)
             self._middle, self._middle_offset = _array(ranker.middle.weight.T), _array(ranker.middle.bias)  # (H, H')
-            slope, shift = ranker.calibration.tolist()
-            self._out = _array(ranker.out.weight[0]) * np.float32(slope)
-            self._out_offset = float(ranker.out.bias) * slope + shift
+            self._heads = ranker.shape.heads
+            slope, shift = ranker.calibrations().numpy().astype(np.float64).T  # (heads,) each
+            self._out = _array(ranker.out.weight) * slope.astype(np.float32)[:, None]  # (heads, H')
+            self._out_offset = (_array(ranker.out.bias) * slope + shift).tolist()
 
-    def scores(self, request: FloatArray, item_part: FloatArray, rows: Int32Array, pairs: FloatArray) -> FloatArray:
-        """Calibrated probabilities (B, K), -1 where `rows` is.
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads that can be weighted."""
+        return self._heads
+
+    def scores(
+        self,
+        request: FloatArray,
+        item_part: FloatArray,
+        rows: Int32Array,
+        pairs: FloatArray,
+        weights: HeadWeights = BUYS_ALONE,
+    ) -> FloatArray:
+        """The heads' weighted product (B, K), of buys alone the calibrated probability; -1 where `rows` is.
 
         Args:
             request: (B, R) as `request_inputs`.
             item_part: (n, H) the generation's.
             rows: (B, K) candidates, -1 pads.
             pairs: (B, K, P) as `pair_inputs`.
+            weights: what each head counts; those above 0 are among `heads`.
         """
         hidden: FloatArray = pairs.reshape(-1, pairs.shape[2]) @ self._pair  # (B · K, H)
         _rectify(rows, request @ self._request + self._offset, item_part, hidden)
-        logits = _logits(rows, hidden @ self._middle, self._middle_offset, self._out, self._out_offset)
-        with np.errstate(over="ignore"):  # far below 0 the exponential is infinite, and the probability 0
-            scores: FloatArray = np.float32(1) / (np.float32(1) + np.exp(-logits))
+        middle = hidden @ self._middle
+        if weights == BUYS_ALONE:
+            scores = self._head("buys", rows, middle)
+        else:
+            scores = np.prod([self._powered(name, weights, rows, middle) for name in weights.on], axis=0)
         scores[rows < 0] = -1
         return scores
+
+    def _powered(self, name: str, weights: HeadWeights, rows: Int32Array, middle: FloatArray) -> FloatArray:
+        return np.maximum(self._head(name, rows, middle), _LEAST) ** np.float32(getattr(weights, name))
+
+    def _head(self, name: str, rows: Int32Array, middle: FloatArray) -> FloatArray:
+        """(B, K) a probability, money, or stars; what stands at pads means nothing."""
+        place = self._heads.index(name)
+        output = _logits(rows, middle, self._middle_offset, self._out[place], self._out_offset[place])
+        with np.errstate(over="ignore"):  # far below 0 the exponential is infinite, and the probability 0
+            if name == "value":
+                return np.expm1(output)
+            return output if name == "rating" else np.float32(1) / (np.float32(1) + np.exp(-output))
 
 
 def _array(values: torch.Tensor) -> FloatArray:

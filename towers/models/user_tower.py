@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from towers.features.requests import GAP_BUCKETS, REQUEST_FEATURES, RequestArrays
-from towers.models.encoders import MeanEncoder, SelfAttentionEncoder
+from towers.models.encoders import sequence_encoder
 from towers.settings import FeatureSettings, TowerSettings
+
+SHORT_EVENTS = 8
+"""Sequences up to this long are read together; then up to twice as long, and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,24 @@ class RequestTensors:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SequenceTensors:
+    """W sequences of N events, padded in front.
+
+    Attributes:
+        item: (W, N) int64 into a table of item vectors, -1 where padded.
+        event_type, gap_bucket: (W, N) int64.
+    """
+
+    item: Tensor
+    event_type: Tensor
+    gap_bucket: Tensor
+
+    def newest(self, rows: Tensor, count: int) -> SequenceTensors:
+        """The last `count` columns of the given rows (m,)."""
+        return SequenceTensors(self.item[rows, -count:], self.event_type[rows, -count:], self.gap_bucket[rows, -count:])
+
+
 class UserTower(nn.Module):
     """Sequence encoder plus user and context embeddings, one MLP, unit length."""
 
@@ -69,11 +90,8 @@ class UserTower(nn.Module):
         self.event_in = nn.Linear(dimension, dimension)
         self.event_type = nn.Embedding(shape.event_type_count, dimension)
         self.gap = nn.Embedding(GAP_BUCKETS, dimension)
-        self.encoder: nn.Module = (
-            MeanEncoder(dimension, length)
-            if towers.encoder == "mean"
-            else SelfAttentionEncoder(dimension, length, towers.blocks, towers.heads, towers.dropout)
-        )
+        self.gaps_to = towers.gaps_to
+        self.encoder = sequence_encoder(towers, length)
         self.hour = nn.Embedding(24, dimension)
         self.weekday = nn.Embedding(7, dimension)
         self.features = nn.Linear(len(REQUEST_FEATURES), dimension)
@@ -99,9 +117,58 @@ class UserTower(nn.Module):
         Returns:
             (B, D) float32 of unit length.
         """
-        present = requests.item_row >= 0  # (B, N)
-        events = self.event_in(event_vectors) + self.event_type(requests.event_type) + self.gap(requests.gap_bucket)
-        total = self.encoder(events * present[:, :, None], present)  # (B, D)
+        read = self._events(requests.item_row, requests.event_type, requests.gap_bucket, event_vectors)
+        encoded: Tensor = self.encoder(*read)  # (B, D)
+        return self._finish(encoded, requests)
+
+    def at_positions(
+        self, sequences: SequenceTensors, item_vectors: Tensor, sequence: Tensor, column: Tensor, asked: RequestTensors
+    ) -> Tensor:
+        """Embeds R requests that read W sequences at many positions, in one pass over each sequence.
+
+        Args:
+            sequences: W sequences, oldest event first, padded in front.
+            item_vectors: (C, D) the table that `sequences.item` points into.
+            sequence: (R,) the sequence of each request.
+            column: (R,) the newest event that it sees there; -1 where it sees none.
+            asked: the rest of the R requests; their own sequences are not read.
+
+        Returns:
+            (R, D) float32 of unit length.
+        """
+        everywhere, begins = self._every_position(sequences, item_vectors)
+        place = begins[sequence] + column  # (R,)
+        encoded = everywhere[place.clamp_min(0)] * (column >= 0)[:, None]  # (R, D)
+        return self._finish(encoded, asked)
+
+    def _every_position(self, sequences: SequenceTensors, item_vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """(E, D) what the encoder says at each position; (W,) where column 0 of each sequence would stand among them.
+
+        Sequences are read in groups of like length, so that short ones do not pay for the padding of long ones.
+        """
+        length = sequences.item.shape[1]
+        counts = (sequences.item >= 0).sum(dim=1)  # (W,)
+        begins = torch.empty_like(counts)
+        parts, filled, above, width = [], 0, 0, min(SHORT_EVENTS, length)
+        while above < length:
+            rows = torch.nonzero((counts > above) & (counts <= width))[:, 0]
+            group = sequences.newest(rows, width)
+            read = self._events(group.item, group.event_type, group.gap_bucket, item_vectors[group.item.clamp_min(0)])
+            parts.append(self.encoder.every_position(*read).flatten(0, 1))  # (rows · width, D)
+            begins[rows] = filled + torch.arange(len(rows), device=rows.device) * width - (length - width)
+            filled, above, width = filled + len(rows) * width, width, min(2 * width, length)
+        return torch.cat(parts), begins
+
+    def _events(
+        self, item: Tensor, event_type: Tensor, gap_bucket: Tensor, event_vectors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the encoder reads: events (B, N, D) and where there are any (B, N)."""
+        present = item >= 0
+        events = self.event_in(event_vectors) + self.event_type(event_type) + self.gap(gap_bucket)
+        return events * present[:, :, None], present
+
+    def _finish(self, total: Tensor, requests: RequestTensors) -> Tensor:
+        """Adds user and context to what the events say (B, D), the MLP and unit length."""
         total = total + self.hour(requests.hour) + self.weekday(requests.weekday) + self.features(requests.feature)
         if self.user is not None:
             bucket = requests.user_bucket

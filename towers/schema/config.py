@@ -28,6 +28,7 @@ from towers.settings import (
     TrainingSettings,
 )
 from towers.sources.settings import SourceSettings
+from towers.tuning.settings import TuneSettings
 
 PACKAGE_PREFIX = "package:"
 TIMESTAMP_FORMATS = ("iso8601", "epoch_s", "epoch_ms", "epoch_us")
@@ -201,6 +202,7 @@ class ShopConfig(Section):
     sources: SourceSettings = SourceSettings()
     ranker: RankerSettings = RankerSettings()
     training: TrainingSettings = TrainingSettings()
+    tune: TuneSettings = TuneSettings()
     index: dict[str, Any] = Field(default_factory=dict, description="Read by python -m index rebuild.")
 
     @property
@@ -239,7 +241,7 @@ class ShopConfig(Section):
         try:
             _ = self.learning
         except ValidationError as error:
-            raise ValueError("; ".join(_problems(error))) from error
+            raise ValueError("; ".join(problems(error))) from error
         return self
 
     @model_validator(mode="after")
@@ -275,10 +277,11 @@ def read_shop_config(path: Path) -> ShopConfig:
     try:
         return ShopConfig.model_validate(content, context={"directory": path.absolute().parent})
     except ValidationError as error:
-        raise ConfigError(f"{path}: {'; '.join(_problems(error))}") from error
+        raise ConfigError(f"{path}: {'; '.join(problems(error))}") from error
 
 
-def _problems(error: ValidationError) -> list[str]:
+def problems(error: ValidationError) -> list[str]:
+    """One line for each wrong key or value."""
     problems = []
     for detail in error.errors(include_url=False):
         where = ".".join(str(part) for part in detail["loc"])

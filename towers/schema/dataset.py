@@ -1,7 +1,7 @@
 """A dataset: what ingest writes and everything after it reads.
 
     dataset.json        DatasetMeta: what the columns are, and what the cleaning did
-    items.parquet       item_id (str, unique, ascending) and the item attributes
+    items.parquet       item_id (str, unique; ascending, or by chance: ingest/plain.py) and the item attributes
     users.parquet       user_id (str, unique, ascending) and the user attributes
     events.parquet      by user_row, then time_s, then the order of the files
     quarantine.parquet  every rejected row with its rule, column, value and reason

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from towers.features.histories import BoolArray, FloatArray, HistoryBatch, Int32Array, Int64Array
@@ -88,6 +89,7 @@ def checked(arrays: Mapping[str, NDArray[Any]], wanted: Mapping[str, tuple[Any, 
             raise SourceInvalid(f"array {name} is missing")
         array = arrays[name]
         if array.dtype != dtype or array.ndim != axis_count:
-            raise SourceInvalid(f"array {name} is {array.dtype} of shape {array.shape}; expected {axis_count} axes")
+            expected = f"{np.dtype(dtype)} with {axis_count} axes"
+            raise SourceInvalid(f"array {name} is {array.dtype} of shape {array.shape}; expected {expected}")
         found.append(array)
     return found

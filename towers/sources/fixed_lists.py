@@ -94,7 +94,9 @@ class FixedLists:
         check_offsets("offsets", offsets, len(rows))
         check_rows("rows", rows, int(count[0]))
         check_weights("weights", weights, len(rows))
-        if (np.lexsort(codes.T[::-1]) != np.arange(len(codes))).any() or len(np.unique(codes, axis=0)) != len(codes):
+        if codes.min(initial=1) < 1:
+            raise SourceInvalid(f"array codes holds {codes.min()}: no code of a known value")
+        if len(codes) and not (len(columns) and np.array_equal(np.unique(codes, axis=0), codes)):
             raise SourceInvalid("array codes is not ascending, each line once")
         lists = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         if len(np.unique(lists * max(int(count[0]), 1) + rows)) != len(rows):
@@ -104,6 +106,14 @@ class FixedLists:
     def reordered(self, order: Int32Array, place: Int32Array) -> Self:
         """See `CandidateSource.reordered`."""
         return replace(self, rows=place[self.rows].astype(np.int32), count=np.array([len(order)], np.int64))
+
+
+def best_of(score: NDArray[np.float64], depth: int) -> tuple[Int32Array, FloatArray]:
+    """(depth,) the rows of highest score (n,) and their scores, best first; of equal ones the lowest; -1 and 0 pad."""
+    rows, weights = np.full(depth, -1, np.int32), np.zeros(depth, np.float32)
+    best = np.argsort(-score, kind="stable")[:depth]
+    rows[: len(best)], weights[: len(best)] = best, score[best]
+    return rows, weights
 
 
 @kernel

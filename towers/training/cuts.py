@@ -5,8 +5,8 @@ Candidates are what retrieval really returns for that moment, so the negatives a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from towers.ranking import item_inputs, request_inputs
 from towers.recommender import Embedded, Recommender, Shoppers, UserEmbedder
 from towers.schema import LogTooShortError
 from towers.settings import LearningSettings
+from towers.training.head_targets import further_targets
 
 USERS_PER_BATCH = 64
 DAY_S = 86_400
@@ -36,6 +37,7 @@ class CutExamples:
         item: (items, D + S) inputs of the whole catalogue as of the cut.
         candidate_user: (n,) place in `user_row`. candidate_item: (n,) item row.
         pair: (n, P) pair inputs. label: (n,) whether the user bought it within the horizon.
+        further: (n,) float32 what the further heads learn, by head; NaN where it is not known.
     """
 
     user_row: Int32Array
@@ -45,6 +47,11 @@ class CutExamples:
     candidate_item: Int32Array
     pair: FloatArray
     label: BoolArray
+    further: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    def target(self, head: str) -> BoolArray | FloatArray | None:
+        """(n,) what a head learns; None where the cut does not know it."""
+        return self.label if head == "buys" else self.further.get(head)
 
     def of_users(self, parity: int) -> CutExamples:
         """The candidates of every other user: those at even (0) or odd (1) places of `user_row`."""
@@ -55,6 +62,7 @@ class CutExamples:
             candidate_item=self.candidate_item[chosen],
             pair=self.pair[chosen],
             label=self.label[chosen],
+            further={name: target[chosen] for name, target in self.further.items()},
         )
 
 
@@ -126,6 +134,9 @@ def build_cut(
         items.append(candidates.rows[present])
         pairs.append(recommender.pair_inputs(embedded, candidates)[present])
     owner, item = np.concatenate(owners), np.concatenate(items)
+    key = users[owner].astype(np.int64) * data.item_count + item
+    label = np.isin(key, bought)
+    heads = settings.ranker.heads.on
     return CutExamples(
         user_row=users,
         request=np.concatenate(requests),
@@ -133,7 +144,8 @@ def build_cut(
         candidate_user=owner,
         candidate_item=item,
         pair=np.concatenate(pairs),
-        label=np.isin(users[owner].astype(np.int64) * data.item_count + item, bought),
+        label=label,
+        further=further_targets(data, heads, key, label, cut_s, cut_s + settings.ranker.horizon_days * DAY_S),
     )
 
 
@@ -142,5 +154,11 @@ def _ask(
 ) -> tuple[Embedded, Candidates]:
     shoppers = shoppers_at(data, settings, users, as_of_s, last_context(data, users, as_of_s))
     embedded = recommender.embed(shoppers)
-    nothing = Exclusions.of(np.zeros(0, np.int64), np.zeros(0, np.int64), len(users))
-    return embedded, recommender.retrieve(embedded, settings.candidates, nothing)
+    return embedded, recommender.retrieve(embedded, settings.candidates, hidden_items(embedded, settings))
+
+
+def hidden_items(embedded: Embedded, settings: LearningSettings) -> Exclusions:
+    """What the ranker is not asked about: nothing, or where it learns no repeats what the users had before."""
+    bought = embedded.shoppers.purchases.groups
+    kept = slice(0) if settings.ranker.repeats else slice(None)
+    return Exclusions.of(bought.request[kept], bought.item_row[kept], len(embedded.vectors))

@@ -1,25 +1,38 @@
-"""Training of the ranker: cross-entropy over the candidates of several cuts, validated by NDCG on a later one."""
+"""Training of the ranker: its heads' losses over the candidates of several cuts, validated by NDCG on a later one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import expit
-from torch import Tensor, nn
+from torch import Tensor
 
-from towers.features.histories import BoolArray, FloatArray
+from towers.features.histories import FloatArray, Int64Array
 from towers.models.ranker import Ranker
+from towers.models.ranker_losses import binary_loss, listwise_loss, squared_loss
 from towers.schema import LogTooShortError
+from towers.settings import HeadLossWeights, RankerSettings
 from towers.training.cuts import CutExamples
+from towers.training.distributed import own_steps
+from towers.training.ranker_outputs import candidate_ndcg, ranker_logits
 
-NDCG_K = 20
-SLOPE_MIN = 0.05
-"""A held-out cut too small to show the ranker's worth may ask for a slope of 0 or less, which would undo its order."""
+
+@dataclass(frozen=True, slots=True)
+class RankerLoss:
+    """What a step minimises; fields as in `[ranker]`."""
+
+    kind: Literal["binary", "listwise"] = "binary"
+    negatives_max: int = 0
+    positive_weight: float = 1.0
+    heads: HeadLossWeights = field(default_factory=HeadLossWeights)
+
+    @classmethod
+    def of(cls, settings: RankerSettings) -> RankerLoss:
+        """As the settings say."""
+        return cls(settings.loss, settings.negatives_max, settings.positive_weight, settings.heads)
 
 
 @dataclass
@@ -33,42 +46,111 @@ class RankerTask:
     seed: int
     device: torch.device
     name: str = "ranker"
+    loss: RankerLoss = RankerLoss()
+    vector_weight: float = 1.0
 
     def __post_init__(self) -> None:
         self._cut = np.concatenate([np.full(len(cut.label), place) for place, cut in enumerate(self.cuts)])
         self._row = np.concatenate([np.arange(len(cut.label)) for cut in self.cuts])
-        if not any(cut.label.any() for cut in self.cuts):
+        self._label = np.concatenate([cut.label for cut in self.cuts])
+        begins = np.cumsum([0, *(len(cut.user_row) for cut in self.cuts)])
+        self._request = np.concatenate(
+            [begin + cut.candidate_user for begin, cut in zip(begins, self.cuts, strict=False)]
+        ).astype(np.int64)  # of all cuts, ascending within each
+        self._request_count = int(begins[-1])
+        if not self._label.any():
             raise LogTooShortError(
                 "no candidate of any training cut was bought within ranker.horizon_days, so the ranker has nothing to "
                 "learn from; the log is too short for these cuts"
             )
-        _standardise(self.model, self.cuts)
+        self._kept = self._kept_count()
+        _standardise(self.model, self.cuts, self.vector_weight)
+
+    def _kept_count(self) -> int:
+        """Candidates that an epoch learns from."""
+        if not self.loss.negatives_max:
+            return len(self._row)
+        negatives = np.bincount(self._request[~self._label], minlength=self._request_count)
+        return int(self._label.sum() + np.minimum(negatives, self.loss.negatives_max).sum())
 
     def step_count(self) -> int:
         """Steps in an epoch."""
-        return -(-len(self._row) // self.batch_size)
+        return max(-(-self._kept // self.batch_size), 1)
 
     def losses(self, epoch: int) -> Iterator[Tensor]:
-        """The loss of each step of the epoch, candidates in a new order."""
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self._row))
-        for begin in range(0, len(order), self.batch_size):
-            chosen = order[begin : begin + self.batch_size]
+        """The loss of each step of the epoch, candidates (or whole requests) in a new order."""
+        random = np.random.default_rng((self.seed, epoch))
+        order = self._order(random)
+        for chosen in own_steps(np.array_split(order, self._ends(order))):
             parts = [
                 self._take(place, self._row[chosen][self._cut[chosen] == place]) for place in range(len(self.cuts))
             ]
-            request, item, pair, label = (torch.cat(column) for column in zip(*parts, strict=True))
-            yield nn.functional.binary_cross_entropy_with_logits(self.model(request, item, pair), label)
+            request, item, pair, targets = (torch.cat(column) for column in zip(*parts, strict=True))
+            by_cut = chosen[np.argsort(self._cut[chosen], kind="stable")]  # as `parts` stand
+            yield self._loss(self.model.heads(request, item, pair), targets, self._request[by_cut])
+
+    def _order(self, random: np.random.Generator) -> Int64Array:
+        """The places that the epoch learns from: single candidates shuffled, or requests shuffled and kept whole."""
+        places = self._sampled(random)
+        if self.loss.kind == "binary":
+            return random.permutation(places)
+        turn = random.permutation(self._request_count)
+        ordered: Int64Array = places[np.argsort(turn[self._request[places]], kind="stable")]
+        return ordered
+
+    def _sampled(self, random: np.random.Generator) -> Int64Array:
+        """All positives, and of each request's negatives at most `negatives_max`, drawn anew."""
+        if not self.loss.negatives_max:
+            return np.arange(len(self._row))
+        negative = np.flatnonzero(~self._label)
+        negative = negative[np.lexsort((random.random(len(negative)), self._request[negative]))]
+        request = self._request[negative]
+        rank = np.arange(len(request)) - np.searchsorted(request, request)
+        return np.sort(np.concatenate([np.flatnonzero(self._label), negative[rank < self.loss.negatives_max]]))
+
+    def _ends(self, order: Int64Array) -> Int64Array:
+        """Where one step ends and the next begins; of whole requests, at the request's end that is nearest."""
+        ends = np.arange(self.batch_size, len(order), self.batch_size)
+        if self.loss.kind == "binary":
+            return ends
+        changes = np.flatnonzero(np.diff(self._request[order])) + 1
+        if not len(changes):
+            return ends[:0]
+        whole: Int64Array = changes[np.minimum(np.searchsorted(changes, ends), len(changes) - 1)]
+        return whole  # two ends may fall together: a step without candidates has loss 0
+
+    def _loss(self, outputs: Tensor, targets: Tensor, request: Int64Array) -> Tensor:
+        """(n, H) outputs and targets, (n,) requests → the weighted sum over the heads."""
+        total = outputs.new_zeros(())
+        if not len(outputs):
+            return outputs.sum()  # 0, and the loop can differentiate it
+        for place, name in enumerate(self.model.shape.heads):
+            weight, output, target = getattr(self.loss.heads, name), outputs[:, place], targets[:, place]
+            known = ~target.isnan()
+            if not known.any():
+                continue
+            if name == "buys" and self.loss.kind == "listwise":
+                names, owner = np.unique(request, return_inverse=True)
+                part = listwise_loss(output, target, torch.from_numpy(owner).to(self.device), len(names))
+            elif name in ("buys", "buys_again"):
+                part = binary_loss(output[known], target[known], self.loss.positive_weight)
+            else:
+                part = squared_loss(output, target)
+            total = total + weight * part
+        return total
 
     def _take(self, place: int, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         cut = self.cuts[place]
+        unknown = np.full(len(rows), np.nan, np.float32)
+        of_heads = [cut.target(name) for name in self.model.shape.heads]
         arrays = (
             cut.request[cut.candidate_user[rows]],
             cut.item[cut.candidate_item[rows]],
             cut.pair[rows],
-            cut.label[rows].astype(np.float32),
+            np.stack([unknown if head is None else head[rows].astype(np.float32) for head in of_heads], axis=1),
         )
-        request, item, pair, label = (torch.from_numpy(array).to(self.device) for array in arrays)
-        return request, item, pair, label
+        request, item, pair, targets = (torch.from_numpy(array).to(self.device) for array in arrays)
+        return request, item, pair, targets
 
     def validate(self) -> float:
         """Mean NDCG@20 over the validation cut's users who bought a candidate; NaN without a validation cut."""
@@ -77,81 +159,7 @@ class RankerTask:
         return candidate_ndcg(self.validation, ranker_logits(self.model, self.validation, self.device))
 
 
-def ranker_logits(ranker: Ranker, cut: CutExamples, device: torch.device) -> FloatArray:
-    """(n,) calibrated logits of all candidates of a cut."""
-    pieces = []
-    with torch.inference_mode():
-        for rows in np.array_split(np.arange(len(cut.label)), max(len(cut.label) // 65_536, 1)):
-            arrays = (
-                cut.request[cut.candidate_user[rows]],
-                cut.item[cut.candidate_item[rows]],
-                cut.pair[rows],
-            )
-            request, item, pair = (torch.from_numpy(array).to(device) for array in arrays)
-            pieces.append(ranker(request, item, pair).cpu().numpy())
-    return np.concatenate(pieces)
-
-
-def candidate_ndcg(cut: CutExamples, score: FloatArray, allowed: BoolArray | None = None) -> float:
-    """Mean NDCG@20 within the candidates, over users with a positive, or NaN; `allowed` (n,) restricts both."""
-    chosen = np.flatnonzero(allowed) if allowed is not None else np.arange(len(score))
-    user, label = cut.candidate_user[chosen], cut.label[chosen]
-    order = np.lexsort((-score[chosen], user))
-    user, label = user[order], label[order]
-    place = np.arange(len(user)) - np.searchsorted(user, user)
-    gain = np.where(place < NDCG_K, label / np.log2(place + 2), 0)
-    user_count = len(cut.user_row)
-    positives = np.bincount(user, weights=label, minlength=user_count).astype(np.int64)
-    ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(NDCG_K) + 2))])[np.minimum(positives, NDCG_K)]
-    if not positives.any():
-        return float("nan")
-    total = np.bincount(user, weights=gain, minlength=user_count)
-    return float((total[positives > 0] / ideal[positives > 0]).mean())
-
-
-def calibrate(ranker: Ranker, cut: CutExamples, device: torch.device) -> tuple[float, float]:
-    """Fits slope and offset of the logit on a held-out cut (Platt 1999), and stores them.
-
-    A cut that knows one outcome alone leaves the logit as it is; a slope never turns the ranker's order around.
-    """
-    ranker.calibration.copy_(torch.tensor([1.0, 0.0]))
-    slope, offset = 1.0, 0.0
-    if cut.label.any() and not cut.label.all():
-        slope, offset = _platt(ranker_logits(ranker, cut, device).astype(np.float64), cut.label.astype(np.float64))
-    ranker.calibration.copy_(torch.tensor([slope, offset]))
-    return slope, offset
-
-
-def _platt(logit: NDArray[np.float64], label: NDArray[np.float64]) -> tuple[float, float]:
-    """Slope and offset of logistic regression on one input (n,), by Newton steps that are halved until they help.
-
-    Below SLOPE_MIN the slope is SLOPE_MIN, and the offset the one that gives the share of positives.
-    """
-    inputs = np.stack([logit, np.ones_like(logit)], axis=1)  # (n, 2)
-
-    def cost(weights: NDArray[np.float64]) -> float:
-        score = inputs @ weights
-        return float((np.logaddexp(0, score) - label * score).mean())
-
-    weights = np.array([1.0, 0.0])
-    for _ in range(50):
-        probability = expit(inputs @ weights)
-        gradient = inputs.T @ (probability - label)
-        curvature = (inputs * (probability * (1 - probability))[:, None]).T @ inputs + 1e-6 * np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        while cost(weights - step) > cost(weights) and np.abs(step).max() > 1e-8:
-            step /= 2
-        weights -= step
-        if np.abs(step).max() < 1e-8:
-            break
-    if weights[0] >= SLOPE_MIN:
-        return float(weights[0]), float(weights[1])
-    flat = SLOPE_MIN * logit
-    reach = np.abs(flat).max() + 50  # wide enough for any share that n labels can have
-    return SLOPE_MIN, float(brentq(lambda offset: expit(flat + offset).mean() - label.mean(), -reach, reach))
-
-
-def _standardise(ranker: Ranker, cuts: Sequence[CutExamples]) -> None:
+def _standardise(ranker: Ranker, cuts: Sequence[CutExamples], vector_weight: float) -> None:
     """Sets the ranker's input means and scales from a sample of the training cuts' candidates."""
     samples: dict[str, list[FloatArray]] = {"request": [], "item": [], "pair": []}
     for cut in cuts:
@@ -167,5 +175,5 @@ def _standardise(ranker: Ranker, cuts: Sequence[CutExamples]) -> None:
         if name != "pair" and ranker.shape.vector:
             # An embedding counts as one input: its coordinates share one unit of variance. At full weight their number
             # alone lets the ranker learn users and items by heart (docs/log.md).
-            scale[: ranker.shape.vector] /= np.sqrt(ranker.shape.vector)
+            scale[: ranker.shape.vector] *= vector_weight / np.sqrt(ranker.shape.vector)
         getattr(ranker, f"{name}_scale").copy_(torch.from_numpy(scale.astype(np.float32)))

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from towers.candidates import Exclusions
 from towers.learning_data import LearningData
 from towers.ranking import item_inputs, request_inputs
-from towers.training.cuts import USERS_PER_BATCH, CutExamples
+from towers.training.cuts import USERS_PER_BATCH, CutExamples, hidden_items
 from towers.updating.judging import Contender, shoppers_of
 from towers.updating.questions import Questions
 
@@ -27,8 +26,7 @@ def build_examples(data: LearningData, asked: Contender, questions: Questions) -
         chosen = slice(begin, begin + USERS_PER_BATCH)
         shoppers = shoppers_of(data, asked.model, questions.user_row[chosen], questions.asked_at_s[chosen])
         embedded = recommender.embed(shoppers)
-        nothing = Exclusions.of(np.zeros(0, np.int64), np.zeros(0, np.int64), len(shoppers))
-        candidates = recommender.retrieve(embedded, settings.candidates, nothing)
+        candidates = recommender.retrieve(embedded, settings.candidates, hidden_items(embedded, settings))
         present = candidates.rows >= 0
         requests.append(request_inputs(embedded.vectors, embedded.arrays.feature))
         owners.append((begin + np.nonzero(present)[0]).astype(np.int32))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from towers.candidates import Exclusions, ItemTable
+from towers.candidates import ItemTable
 from towers.evaluation import Bootstrap, Interval, per_user_metrics
 from towers.evaluation.metrics import FloatArray as MetricArray
 from towers.features.histories import FloatArray, Int32Array, Int64Array
@@ -21,7 +21,7 @@ from towers.models.item_tower import ItemTensors
 from towers.recommender import Recommender, Shoppers, UserEmbedder, ranker_item_part, top
 from towers.schema import Dataset
 from towers.sources.registry import sources_at
-from towers.training.cuts import USERS_PER_BATCH, RetrieverFactory
+from towers.training.cuts import USERS_PER_BATCH, RetrieverFactory, hidden_items
 from towers.training.tower_task import embed_items
 from towers.updating.item_log import ItemLog
 from towers.updating.questions import Questions
@@ -92,8 +92,7 @@ def answer(
             data, asked.model, questions.user_row[chosen], questions.asked_at_s[chosen], histories_until_s
         )
         embedded = recommender.embed(shoppers)
-        nothing = Exclusions.of(np.zeros(0, np.int64), np.zeros(0, np.int64), len(shoppers))
-        candidates = recommender.retrieve(embedded, settings.candidates, nothing)
+        candidates = recommender.retrieve(embedded, settings.candidates, hidden_items(embedded, settings))
         scores = recommender.score(embedded, candidates, recommender.pair_inputs(embedded, candidates))
         rows, _, _ = top(candidates, scores, LIST_LENGTH)
         out[begin : begin + len(rows), : rows.shape[1]] = rows

@@ -16,7 +16,8 @@ from towers.models.ranker import Ranker
 from towers.recommender import UserEmbedder
 from towers.schema import LogTooShortError
 from towers.training.cuts import DAY_S, CutExamples, RetrieverFactory, build_cut
-from towers.training.ranker_task import RankerTask, calibrate
+from towers.training.ranker_calibration import calibrate
+from towers.training.ranker_task import RankerLoss, RankerTask
 from towers.updating.examples import build_examples
 from towers.updating.item_log import ItemLog
 from towers.updating.judging import Tables, contender
@@ -76,7 +77,8 @@ def tune_ranker(
     if not any(cut.label.any() for cut in examples):
         return ranker.eval(), 0
     inputs = {name: value.clone() for name, value in ranker.named_buffers()}
-    task = RankerTask(ranker, examples, None, recipe.ranker_batch, recipe.seed, CPU)
+    loss = RankerLoss.of(model.settings.ranker)
+    task = RankerTask(ranker, examples, None, recipe.ranker_batch, recipe.seed, CPU, loss=loss)
     for name, value in inputs.items():  # the task fits them to its examples; these weights know the old ones
         ranker.get_buffer(name).copy_(value)
     calibrate(ranker, examples[0], CPU)  # a day's share of hits is not a month's: no step is lost on it

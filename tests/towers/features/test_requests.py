@@ -11,17 +11,15 @@ from hypothesis import strategies as st
 from tests.towers.random_logs import PURCHASE, VIEW, Asked, asked, extra_of, histories_of
 from towers.features.histories import HistoryBatch
 from towers.features.purchases import NEVER_DAYS
-from towers.features.requests import REQUEST_FEATURES, RequestArrays, request_arrays
+from towers.features.requests import REQUEST_FEATURES, GapsTo, RequestArrays, gap_buckets, request_arrays
 
 WEDNESDAY_HALF_PAST_TWO = int(datetime(2024, 1, 3, 14, 30, tzinfo=UTC).timestamp())
 DAY_S = 86_400
 
 
-def arrays_of(batch: HistoryBatch, length: int = 4) -> RequestArrays:
-    count = len(batch)
-    return request_arrays(
-        batch, length, np.zeros(count, np.int32), np.zeros((count, 0), np.int32), np.zeros((count, 0), np.int32)
-    )
+def arrays_of(batch: HistoryBatch, length: int = 4, gaps_to: GapsTo = "request") -> RequestArrays:
+    none = np.zeros((len(batch), 0), np.int32)
+    return request_arrays(batch, length, np.zeros(len(batch), np.int32), none, none, gaps_to)
 
 
 def asked_at(as_of_s: int, events: list[tuple[int, int, int]]) -> HistoryBatch:
@@ -48,6 +46,28 @@ def test_the_newest_events_stand_last_and_the_front_is_padded() -> None:
 def test_a_gap_doubles_from_bucket_to_bucket(minutes: float, bucket: int) -> None:
     now = WEDNESDAY_HALF_PAST_TWO
     assert arrays_of(asked_at(now, [(0, VIEW, now - int(60 * minutes))]), 1).gap_bucket.tolist() == [[bucket]]
+
+
+def test_a_gap_may_end_where_the_next_event_begins() -> None:
+    """A day, 20 minutes, and an hour from the newest event to the request."""
+    now = WEDNESDAY_HALF_PAST_TWO
+    batch = asked_at(now, [(1, VIEW, now - DAY_S - 4_800), (2, VIEW, now - 4_800), (3, VIEW, now - 3_600)])
+    assert arrays_of(batch, gaps_to="request").gap_bucket.tolist() == [[0, 6, 2, 2]]
+    assert arrays_of(batch, gaps_to="next").gap_bucket.tolist() == [[0, 6, 1, 2]]
+    assert arrays_of(batch, 2, "next").gap_bucket.tolist() == [[1, 2]]
+
+
+def test_gaps_are_put_into_buckets_one_by_one() -> None:
+    gap_s = np.array([-5, 0, 899, 900, 2_699, 2_700, 10 * 366 * DAY_S], np.int64)
+    assert gap_buckets(gap_s).tolist() == [0, 0, 0, 1, 1, 2, 15]
+
+
+def test_requests_are_taken_by_row() -> None:
+    log = histories_of([[(1, VIEW, 10)], [(2, VIEW, 20)], [(3, VIEW, 30)]])
+    all_of_them = arrays_of(Asked(log, [0, 1, 2], [50, 60, 70], [None] * 3).batch())
+    taken = all_of_them.take(np.array([2, 0]))
+    for name in RequestArrays.__slots__:
+        assert getattr(taken, name).tolist() == [getattr(all_of_them, name)[row].tolist() for row in (2, 0)]
 
 
 def test_an_event_later_than_its_request_has_no_gap() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from towers.models.losses import log_inclusion, sampled_softmax
+from towers.models.losses import gbce, log_inclusion, sampled_softmax, shared_softmax
 
 
 def test_the_loss_is_that_of_each_row_computed_by_hand() -> None:
@@ -51,6 +51,41 @@ def test_a_blocked_candidate_gets_no_gradient_from_that_row() -> None:
     sampled_softmax(users, items, torch.tensor([0]), torch.zeros(3), blocked, torch.tensor(1.0)).backward()  # type: ignore[no-untyped-call]
     assert items.grad is not None
     assert items.grad.any(dim=1).tolist() == [True, False, True]
+
+
+USERS = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+OWN = torch.tensor([[0.8, 0.6], [0.0, 1.0]])
+NEGATIVES = torch.tensor([[0.0, 1.0], [-1.0, 0.0], [1.0, 0.0]])
+BLOCKED = torch.tensor([[False, False, True], [True, False, False]])
+
+
+def test_against_shared_negatives_a_row_is_its_positive_and_what_is_not_blocked() -> None:
+    loss = shared_softmax(USERS, OWN, NEGATIVES, BLOCKED, torch.tensor(2.0))
+    first = -log(exp(1.6) / (exp(1.6) + exp(0) + exp(-2)))
+    second = -log(exp(1.6) / (exp(1.6) + exp(-1.2) + exp(1.2)))
+    assert float(loss) == pytest.approx((first + second) / 2, rel=1e-6)
+
+
+def test_a_row_without_negatives_has_nothing_to_learn() -> None:
+    own = OWN.clone().requires_grad_()
+    loss = shared_softmax(USERS, own, NEGATIVES, torch.ones(2, 3, dtype=torch.bool), torch.tensor(2.0))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert float(loss.detach()) == 0
+    assert own.grad is not None
+    assert not own.grad.any()
+
+
+@pytest.mark.parametrize(("calibration", "power"), [(0.0, 1.0), (0.75, 0.25 * (0.75 * -3 + 4)), (1.0, 0.25)])
+def test_gbce_is_that_of_each_row_computed_by_hand(calibration: float, power: float) -> None:
+    """With a quarter of the items sampled; t = 0 is plain binary cross-entropy, t = 1 raises to the share itself."""
+    loss = gbce(USERS, OWN, NEGATIVES, BLOCKED, torch.tensor(2.0), 0.25, calibration)
+
+    def sure(logit: float) -> float:
+        return 1 / (1 + exp(-logit))
+
+    first = -(log(sure(1.6) ** power) + log(1 - sure(0)) + log(1 - sure(-2))) / 3
+    second = -(log(sure(1.6) ** power) + log(1 - sure(-1.2)) + log(1 - sure(1.2))) / 3
+    assert float(loss) == pytest.approx((first + second) / 2, rel=1e-6)
 
 
 def test_inclusion_is_the_share_of_steps_that_draw_the_item() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -66,3 +68,27 @@ def test_means_scales_and_calibration_are_stored_with_the_weights(ranker: Ranker
     other.load_state_dict(ranker.state_dict())
     assert torch.equal(other.pair_scale, ranker.pair_scale)
     assert other.calibration.tolist() == pytest.approx([0.7, -1.3])
+
+
+def test_further_heads_leave_the_first_alone_and_are_stored(
+    inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
+    several = Ranker(replace(SHAPE, heads=("buys", "value")))
+    several.further_calibration.copy_(torch.tensor([[2.0, 1.0]]))
+    alone = Ranker(SHAPE)
+    weights = {name: value for name, value in several.state_dict().items() if name != "further_calibration"}
+    weights["out.weight"], weights["out.bias"] = weights["out.weight"][:1], weights["out.bias"][:1]
+    alone.load_state_dict(weights)  # a ranker of one head needs nothing more, so that older files are read
+    request, item, pair = inputs
+    both = several.heads(request, item[:, 0], pair[:, 0])
+    torch.testing.assert_close(both[:, 0], alone(request, item[:, 0], pair[:, 0]))
+    plain = several.heads(request, item[:, 0], pair[:, 0])[:, 1]
+    several.further_calibration.copy_(torch.tensor([[1.0, 0.0]]))
+    torch.testing.assert_close(plain, several.heads(request, item[:, 0], pair[:, 0])[:, 1] * 2 + 1)
+
+
+def test_dropout_is_for_training_alone(inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+    ranker = Ranker(replace(SHAPE, dropout=0.5))
+    first = [part[:, 0] if part.dim() == 3 else part for part in inputs]
+    assert not torch.equal(ranker.train()(*first), ranker(*first))
+    assert torch.equal(ranker.eval()(*first), ranker(*first))

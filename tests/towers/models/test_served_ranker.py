@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from towers.features.histories import FloatArray, Int32Array
 from towers.models.ranker import Ranker, RankerShape
 from towers.models.served_ranker import ServedRanker
+from towers.settings import HeadWeights
 
 SHAPE = RankerShape(request=12, item=9, pair=7, hidden=(16, 8))
 ITEM_COUNT = 30
@@ -169,3 +170,46 @@ def test_a_weight_that_is_no_number_is_not_hidden(weight: str) -> None:
         ranker.get_parameter(weight).view(-1)[0] = float("nan")
     request, item, rows, pairs = make_inputs([[0, 1, 2]])
     assert np.isnan(ServedRanker(ranker).scores(request, item_part(ranker, item), rows, pairs)).all()
+
+
+HEADS = ("buys", "buys_again", "value", "rating")
+
+
+def ranker_with_heads() -> Ranker:
+    ranker = make_ranker(RankerShape(request=12, item=9, pair=7, hidden=(16, 8), heads=HEADS))
+    ranker.further_calibration.copy_(torch.tensor([[0.5, 0.2], [2.0, 1.0], [1.0, 3.0]]))
+    return ranker
+
+
+def test_several_heads_are_a_weighted_product_of_what_training_sees() -> None:
+    ranker = ranker_with_heads()
+    request, item, rows, pairs = make_inputs([[0, 1, 2, 3, -1], [4, -1, 5, 6, 7]])
+    with torch.inference_mode():
+        outputs = ranker.heads(
+            torch.from_numpy(request.repeat(5, axis=0)),
+            torch.from_numpy(item[np.maximum(rows, 0).ravel()]),
+            torch.from_numpy(pairs.reshape(-1, 7)),
+        ).reshape(2, 5, 4)
+    buys, again = torch.sigmoid(outputs[..., 0]).numpy(), torch.sigmoid(outputs[..., 1]).numpy()
+    value, rating = np.expm1(outputs[..., 2].numpy()).clip(1e-9), outputs[..., 3].numpy().clip(1e-9)
+    served, part = ServedRanker(ranker), item_part(ranker, item)
+    for weights, expected in (
+        (HeadWeights(), buys),
+        (HeadWeights(buys_again=0.5), buys * again**0.5),
+        (HeadWeights(buys=0, value=1), value),
+        (HeadWeights(buys=2, buys_again=1, value=0.25, rating=3), buys**2 * again * value**0.25 * rating**3),
+    ):
+        scores = served.scores(request, part, rows, pairs, weights)
+        assert scores.dtype == np.float32
+        np.testing.assert_allclose(scores, np.where(rows >= 0, expected, -1), rtol=2e-4, atol=1e-7)
+    alone = ServedRanker(ranker).scores(request, part, rows, pairs)
+    assert alone.tobytes() == served.scores(request, part, rows, pairs, HeadWeights()).tobytes()
+
+
+def test_money_below_nothing_is_none_and_no_factor_turns_the_sign() -> None:
+    ranker = ranker_with_heads()
+    ranker.further_calibration[1] = torch.tensor([0.0, -5.0])
+    request, item, rows, pairs = make_inputs([[0, 1, 2]])
+    scores = ServedRanker(ranker).scores(request, item_part(ranker, item), rows, pairs, HeadWeights(value=1))
+    assert (scores > 0).all()
+    assert scores.max() <= 1e-9

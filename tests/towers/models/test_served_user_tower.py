@@ -70,9 +70,10 @@ def trained(tower: UserTower, requests: RequestArrays, items: FloatArray) -> Flo
     return vectors
 
 
+@pytest.mark.parametrize("positions", ["visits", "all"])
 @given(st.lists(st.integers(0, 5), max_size=6), st.integers(0, 1_000), st.sampled_from([1, 2, 4]))
-def test_it_is_the_trained_tower(event_counts: list[int], seed: int, heads: int) -> None:
-    tower = make_tower(heads=heads, seed=seed % 7)
+def test_it_is_the_trained_tower(positions: str, event_counts: list[int], seed: int, heads: int) -> None:
+    tower = make_tower(heads=heads, seed=seed % 7, positions=positions)
     requests = requests_of(event_counts, seed=seed)
     served = served_user_tower(tower)
     assert isinstance(served, CompiledUserTower)
@@ -162,7 +163,18 @@ def test_a_tower_that_still_learns_is_served_without_dropout() -> None:
     np.testing.assert_allclose(served_user_tower(tower.train()).embed(requests, items_of()), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{"encoder": "mean"}, {"blocks": 2}, {"blocks": 3, "heads": 2}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"encoder": "mean"},
+        {"encoder": "cnn"},
+        {"encoder": "cnn", "blocks": 2, "positions": "all"},
+        {"encoder": "gru"},
+        {"encoder": "gru", "blocks": 2},
+        {"blocks": 2},
+        {"blocks": 3, "heads": 2, "positions": "all"},
+    ],
+)
 def test_towers_without_a_compiled_form_run_as_they_were_trained(settings: dict[str, Any]) -> None:
     tower = make_tower(**settings)
     served = served_user_tower(tower)

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from tests.towers.exact_retriever import SortingRetriever
+from towers.features.item_statistics import STATISTIC_NAMES
+from towers.features.requests import REQUEST_FEATURES
 from towers.item_table import item_table
 from towers.learning_data import LearningData, encode, fit_encoders
 from towers.model import ranker_shape
 from towers.models.item_tower import ItemTensors
 from towers.models.ranker import Ranker
+from towers.ranking import pair_input_names
 from towers.recommender import UserEmbedder
 from towers.schema import Dataset, LogTooShortError, ShopConfig
 from towers.settings import LearningSettings
@@ -101,3 +106,34 @@ def test_the_context_of_a_request_is_that_of_the_last_event_before_it(
     expected = devices.codes(events.context["device"][earlier[-1:]])
     assert last_context(data, np.array([0], np.int32), moment).tolist() == [expected.tolist()]
     assert last_context(data, np.array([0, 1], np.int32), 0).tolist() == [[0], [0]]
+
+
+def test_the_place_in_a_list_is_never_a_feature(
+    small_dataset: Dataset, data: LearningData, settings: LearningSettings
+) -> None:
+    """What was shown first is clicked first: a ranker that read the position would learn its own lists."""
+    events = small_dataset.events
+    assert np.nanmax(events.position) > np.nanmin(events.position)  # the log has them
+    elsewhere = np.random.default_rng(0).permutation(events.position) + 100
+    until_s = small_dataset.meta.first_time_s + 40 * DAY_S
+    moved = encode(replace(small_dataset, events=replace(events, position=elsewhere)), data.encoders, settings, until_s)
+    cut_s = small_dataset.meta.first_time_s + 50 * DAY_S
+    first, second = built(data, settings, cut_s), built(moved, settings, cut_s)
+    for name in ("request", "item", "pair", "candidate_item", "label"):
+        assert getattr(first, name).tobytes() == getattr(second, name).tobytes(), name
+    names = (*REQUEST_FEATURES, *STATISTIC_NAMES, *pair_input_names(settings.features.affinity_attributes))
+    assert not [name for name in names if "position" in name]
+
+
+def test_halves_keep_what_the_heads_learn(
+    small_dataset: Dataset, data: LearningData, settings: LearningSettings
+) -> None:
+    assert set(settings.ranker.heads.on) == {"buys", "buys_again", "value", "rating"}
+    examples = built(data, settings, small_dataset.meta.first_time_s + 50 * DAY_S)
+    assert set(examples.further) == {"buys_again", "value", "rating"}
+    assert 0 < examples.further["buys_again"].sum() < examples.label.sum()
+    half = examples.of_users(1)
+    for name, target in examples.further.items():
+        np.testing.assert_array_equal(half.further[name], target[examples.candidate_user % 2 == 1])
+    assert half.target("buys") is half.label
+    assert half.target("no such head") is None

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +11,13 @@ from rich.progress import Progress
 from towers.features.histories import FloatArray
 from towers.models.ranker import Ranker, RankerShape
 from towers.schema import LogTooShortError
+from towers.settings import HeadLossWeights
 from towers.training.cuts import CutExamples
 from towers.training.loop import Schedule, fit
-from towers.training.ranker_task import SLOPE_MIN, RankerTask, calibrate, candidate_ndcg, ranker_logits
+from towers.training.ranker_calibration import SLOPE_MIN, Reliability, calibrate
+from towers.training.ranker_outputs import candidate_ndcg, ranker_heads, ranker_logits
+from towers.training.ranker_quality import ranker_quality, write_reliability
+from towers.training.ranker_task import RankerLoss, RankerTask
 
 CPU = torch.device("cpu")
 USERS, ITEMS, PER_USER = 40, 30, 12
@@ -183,3 +190,95 @@ def test_separable_outcomes_are_calibrated_without_overflow() -> None:
     slope, offset = calibrate(first_pair_input(1.0, 0.0), cut_of(pair[:, 0] > 0, [0] * 200, pair), CPU)
     assert slope > 1
     assert np.isfinite(offset)
+
+
+def test_listwise_training_learns_the_order_and_is_calibrated_after_it() -> None:
+    """What is bought does not depend on the shopper, so that slope and offset can make probabilities of any level."""
+    ranker, held_out = new_ranker(), learnable_cut(2)
+    loss = RankerLoss("listwise")
+    task = RankerTask(ranker, [learnable_cut(0), learnable_cut(1)], held_out, 100, seed=1, device=CPU, loss=loss)
+    result = fit(task, Schedule(15, 5, 0.02, 1e-4, 1.0), seed=1, checkpoint=None, progress=Progress(disable=True))
+    assert result.score > candidate_ndcg(held_out, held_out.pair[:, 0]) - 0.05
+    calibrate(ranker, learnable_cut(3), CPU)
+    found = Reliability.of(ranker_logits(ranker, held_out, CPU), held_out.label, 4)
+    assert found.expected_error < 0.1  # a bin of 120 candidates is itself off by some .04
+    assert found.said.mean() == pytest.approx(found.came.mean(), abs=0.04)
+
+
+def test_listwise_steps_hold_whole_requests() -> None:
+    task = RankerTask(
+        new_ranker(),
+        [learnable_cut(0), learnable_cut(1)],
+        None,
+        batch_size=5 * PER_USER - 1,
+        seed=1,
+        device=CPU,
+        loss=RankerLoss("listwise"),
+    )
+    seen: list[np.ndarray] = []
+    task._loss = lambda outputs, _, request: seen.append(request) or outputs.sum()  # type: ignore[method-assign]
+    steps = len(list(task.losses(0)))
+    assert steps == task.step_count()
+    assert sum(map(len, seen)) == 2 * USERS * PER_USER
+    owners = [set(request.tolist()) for request in seen]
+    assert sum(map(len, owners)) == len(set.union(*owners)) == 2 * USERS  # nobody is cut in two
+
+
+def test_all_positives_and_some_negatives_of_each_request_are_drawn_anew() -> None:
+    labels = [True, True, False, False, False, False, True, False, False]
+    cut = cut_of(labels, [0, 0, 0, 0, 0, 0, 1, 1, 2])
+    task = RankerTask(new_ranker(), [cut], None, 2, seed=1, device=CPU, loss=RankerLoss(negatives_max=2))
+    drawn = [task._sampled(np.random.default_rng(epoch)).tolist() for epoch in range(20)]
+    for places in drawn:
+        assert {0, 1, 6, 7, 8} < set(places)  # positives, and negatives of requests that have no more than two
+        assert len(set(places) & {2, 3, 4, 5}) == 2
+    assert len({tuple(places) for places in drawn}) > 3
+    assert task.step_count() == len(list(task.losses(0))) == 4  # 7 candidates, 2 a step
+
+
+def test_further_heads_learn_what_they_are_given_and_leave_what_is_unknown() -> None:
+    """The money follows the second input, the rating is known for a few, and nothing is known of buying again."""
+    random = np.random.default_rng(5)
+
+    def cut(seed: int) -> CutExamples:
+        made = learnable_cut(seed)
+        made.pair[:, 1] = random.normal(size=len(made.label))
+        rating = np.where(random.random(len(made.label)) < 0.3, 3 + made.pair[:, 1], np.nan).astype(np.float32)
+        return replace(made, further={"value": 2 * made.pair[:, 1] + 1, "rating": rating})
+
+    torch.manual_seed(1)
+    heads = HeadLossWeights(buys_again=1.0, value=1.0, rating=1.0)
+    ranker = Ranker(RankerShape(4, 3, 2, (8, 4), heads=heads.on))
+    task = RankerTask(ranker, [cut(0), cut(1)], cut(2), 100, seed=1, device=CPU, loss=RankerLoss(heads=heads))
+    start = ranker.out.weight[1].clone()
+    fit(task, Schedule(20, 20, 0.03, 0.0, 1.0), seed=1, checkpoint=None, progress=Progress(disable=True))
+    ranker.further_calibration[0] = torch.tensor([0.3, 4.0])
+    calibrate(ranker, cut(3), CPU)
+    held_out = cut(4)
+    outputs = ranker_heads(ranker, held_out, CPU)
+    quality = ranker_quality(heads.on, outputs, held_out)
+    assert quality["value_rmse"] < 0.7 < 2 * held_out.pair[:, 1].std()
+    assert quality["rating_rmse"] < 0.5 < held_out.pair[:, 1].std()
+    assert quality["rating_mae"] < quality["rating_rmse"]
+    assert "buys_again_auc" not in quality
+    torch.testing.assert_close(ranker.out.weight[1], start)
+    torch.testing.assert_close(ranker.further_calibration[0], torch.tensor([0.3, 4.0]))
+    assert quality["auc"] > 0.75
+
+
+def test_reliability_by_hand() -> None:
+    """Two bins: said 0.2 and came 0, said 0.5 and came 1 of 2."""
+    logit = np.log(np.array([1 / 4, 1 / 4, 1, 1], np.float32))
+    found = Reliability.of(logit, np.array([False, False, True, False]), bins=2)
+    np.testing.assert_allclose(found.said, [0.2, 0.5])
+    np.testing.assert_allclose(found.came, [0, 0.5])
+    assert found.count.tolist() == [2, 2]
+    assert found.expected_error == pytest.approx(0.1)
+
+
+def test_the_reliability_plot_is_drawn_and_its_bins_are_kept(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    found = Reliability.of(np.array([-1.0, 0.0, 1.0], np.float32), np.array([False, True, True]), bins=3)
+    bins = write_reliability(found, tmp_path / "run" / "reliability.png")
+    assert bins["came"] == [0, 1, 1]
+    assert (tmp_path / "run" / "reliability.png").read_bytes().startswith(b"\x89PNG")

@@ -14,6 +14,7 @@ from towers.settings import LearningSettings
 from towers.training import tower_task
 from towers.training.tower_task import Towers, TowerTask, embed_items
 from towers.training.visits import Visits, find_visits
+from towers.training.windows import cut_windows
 
 DAY_S = 86_400
 CPU = torch.device("cpu")
@@ -55,12 +56,31 @@ def task_of(
     )
 
 
-def test_an_epoch_gives_one_finite_loss_a_step_and_every_part_a_gradient(
-    data: LearningData, visits: Visits, settings: LearningSettings
+def changed(settings: LearningSettings, **towers: object) -> LearningSettings:
+    return settings.model_copy(update={"towers": settings.towers.model_copy(update=towers)})
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {},
+        {"in_batch_negatives": False},
+        {"loss": "gbce"},
+        {"positions": "all"},
+        {"positions": "all", "loss": "gbce", "encoder": "mean"},
+        {"positions": "all", "in_batch_negatives": False, "encoder": "cnn"},
+        {"positions": "all", "encoder": "gru"},
+    ],
+    ids=str,
+)
+def test_an_epoch_gives_finite_losses_and_every_part_a_gradient(
+    data: LearningData, visits: Visits, settings: LearningSettings, recipe: dict[str, object]
 ) -> None:
-    task = task_of(data, visits, settings)
+    task = task_of(data, visits, changed(settings, **recipe))
     losses = list(task.losses(0))
-    assert len(losses) == task.step_count() == -(-len(visits.between(0, task.train_end_s)) // 16)
+    step_count = -(-len(visits.between(0, task.train_end_s)) // 16)
+    assert task.step_count() == step_count
+    assert len(losses) == step_count or ("positions" in recipe and 1 <= len(losses) <= step_count)
     torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
     assert all(torch.isfinite(loss) for loss in losses)
     without = [name for name, parameter in task.model.named_parameters() if parameter.grad is None]
@@ -110,6 +130,51 @@ def test_the_loss_of_a_step_is_that_of_a_naive_loop(data: LearningData, settings
             weight = {item: exp(scale * similarity[place][item]) / included[item] for item in rivals}
             losses.append(log(sum(weight.values()) / weight[positive]))
     assert any(visits.offsets[visit + 1] - visits.offsets[visit] > 1 for visit in chosen)  # something is left out
+    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+@pytest.mark.parametrize("encoder", ["self_attention", "mean", "cnn", "gru"])
+def test_learning_from_all_positions_is_learning_from_each_visit(
+    data: LearningData, visits: Visits, settings: LearningSettings, encoder: str
+) -> None:
+    """Where windows hold whole histories, one pass over them gives each visit the loss that it has alone."""
+    chosen_settings = changed(settings, encoder=encoder, positions="all")
+    features = settings.features.model_copy(update={"sequence_events_max": int(np.diff(data.histories.offsets).max())})
+    task = task_of(data, visits, chosen_settings.model_copy(update={"features": features}))
+    task.model.eval()
+    windows = cut_windows(
+        visits,
+        visits.between(0, task.train_end_s),
+        data.histories,
+        features.sequence_events_max,
+        np.random.default_rng(0),
+    ).take(np.arange(7))
+    assert len(windows.visit) > 20
+    with torch.inference_mode():
+        together = task._window_loss(windows, np.random.default_rng(9))
+        apart = task._loss(windows.visit, np.random.default_rng(9))
+    assert float(together) == pytest.approx(float(apart), rel=1e-5)
+
+
+def test_negatives_may_be_uniform_draws_alone(data: LearningData, visits: Visits, settings: LearningSettings) -> None:
+    task = task_of(data, visits, changed(settings, in_batch_negatives=False))
+    task.model.eval()
+    chosen = visits.between(0, task.train_end_s)[:10]
+    with torch.inference_mode():
+        loss = task._loss(chosen, np.random.default_rng(9))
+        vectors = embed_items(task.model.item, ItemTensors.of(data.items, CPU))
+        requests = task._requests(chosen)
+        users = task.model.user(requests, vectors[requests.item_row.clamp_min(0)])
+        similarity = (users @ vectors.T / settings.towers.temperature).tolist()
+    generator = np.random.default_rng(9)
+    drawn = visits.draw_targets(chosen, settings.towers.targets_per_visit, generator)
+    uniform = set(generator.choice(np.arange(data.item_count), settings.towers.uniform_negatives).tolist())
+    losses = []
+    for place, visit in enumerate(chosen):
+        targets = set(visits.target[visits.offsets[visit] : visits.offsets[visit + 1]].tolist())
+        for positive in drawn[place].tolist():
+            rivals = (uniform - targets) | {positive}
+            losses.append(log(sum(exp(similarity[place][item] - similarity[place][positive]) for item in rivals)))
     assert float(loss) == pytest.approx(np.mean(losses), rel=1e-4)
 
 

@@ -29,7 +29,7 @@ def fit_bought_next(log: SourceLog, settings: BoughtNextSettings) -> ItemLists:
         log.item_row.astype(np.int32),
         moment,
         _weights_of_distance(settings),
-        np.float32(settings.backward),
+        settings.backward,
         scale.level,
         scale.left,
         scale.right,

@@ -36,7 +36,8 @@ def _features(log: SourceLog, settings: ContentSettings) -> csr_matrix:
 def _block(codes: NDArray[np.integer], weight: float, items_max: int, *, apart: bool) -> csr_matrix:
     """(n, F) the codes (n, C), 0 for nothing, as rows of length √weight; a code counts log(n / items that have it).
 
-    Codes of more than `items_max` items are left out: they say least and cost most. apart: a column's codes are its own.
+    Codes of more than `items_max` items are left out: they say least and cost most. apart: each column's codes are its
+    own, else they mean the same in all.
     """
     count, columns = codes.shape
     size = int(codes.max(initial=0)) + 1

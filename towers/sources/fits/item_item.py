@@ -50,4 +50,4 @@ def _scale(matrix: csr_matrix, settings: ItemItemSettings) -> PairScale:
 
 
 def _column_sums(matrix: csr_matrix) -> Float64Array:
-    return np.bincount(matrix.indices, matrix.data, minlength=matrix.shape[1])
+    return np.bincount(matrix.indices, matrix.data, minlength=matrix.shape[1]).astype(np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from towers.sources.fixed_lists import FixedLists
+from towers.sources.fixed_lists import FixedLists, best_of
 from towers.sources.log import SourceLog
 from towers.sources.settings import SegmentSettings
 
@@ -22,7 +22,7 @@ def fit_segment(log: SourceLog, settings: SegmentSettings) -> FixedLists:
     columns = np.array([log.user_attributes.index(name) for name in settings.attributes], np.int64)
     user, item = _recent_pairs(log, settings)
     everyone = _share(item, len(np.unique(user)), log.item_count)
-    lists, codes = [_best(everyone, settings.depth)], []
+    lists, codes = [best_of(everyone, settings.depth)], []
     segment, found = _segments(log.users[:, columns])
     for place, line in enumerate(found):
         mine = segment[user] == place
@@ -30,7 +30,7 @@ def fit_segment(log: SourceLog, settings: SegmentSettings) -> FixedLists:
         if users >= settings.users_min and len(columns):
             counts = np.bincount(item[mine], minlength=log.item_count)
             share = (counts + settings.smoothing * everyone) / (users + settings.smoothing)
-            lists.append(_best(share, settings.depth))
+            lists.append(best_of(share, settings.depth))
             codes.append(line)
     rows = np.stack([line[0] for line in lists])
     weights = np.stack([line[1] for line in lists])
@@ -58,11 +58,3 @@ def _segments(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 def _share(item: NDArray[np.int64], user_count: int, item_count: int) -> NDArray[np.float64]:
     return np.bincount(item, minlength=item_count) / max(user_count, 1)
-
-
-def _best(score: NDArray[np.float64], depth: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """(depth,) rows and scores, best first; -1 and 0 pad."""
-    rows, weights = np.full(depth, -1, np.int32), np.zeros(depth, np.float32)
-    best = np.lexsort((np.arange(len(score)), -score))[:depth]
-    rows[: len(best)], weights[: len(best)] = best, score[best]
-    return rows, weights

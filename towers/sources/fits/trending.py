@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from towers.sources.fixed_lists import FixedLists
+from towers.sources.fixed_lists import FixedLists, best_of
 from towers.sources.log import SourceLog
 from towers.sources.settings import TrendingSettings
 
@@ -20,8 +20,7 @@ def fit_trending(log: SourceLog, settings: TrendingSettings) -> FixedLists:
     lately = _distinct_users(log, turn_s, log.until_s)
     expected = _distinct_users(log, begin_s, turn_s) * (settings.window_days / settings.before_days)
     rise = (lately - expected) / np.sqrt(expected + settings.smoothing)
-    best = np.lexsort((np.arange(len(rise)), -lately, -rise))[: settings.depth]
-    return FixedLists.of_everyone(best, rise[best], log.item_count)
+    return FixedLists.of_everyone(*best_of(rise, settings.depth), log.item_count)
 
 
 def _distinct_users(log: SourceLog, begin_s: int, end_s: int) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ def fit_user_user(log: SourceLog, settings: UserUserSettings) -> UserLists:
         weight = np.log1p(log.user_count / holders)
     else:
         weight = (1.0 / holders) ** settings.popularity_exponent
-    square = np.bincount(user, weight[item] ** 2, minlength=log.user_count)
+    square = np.bincount(user, weight[item] ** 2, minlength=log.user_count).astype(np.float64)
     scale = np.divide(1, square**settings.length_exponent, out=np.zeros_like(square), where=square > 0)
     return UserLists(
         user_offsets,
@@ -31,7 +31,7 @@ def fit_user_user(log: SourceLog, settings: UserUserSettings) -> UserLists:
         item_users,
         weight.astype(np.float32),
         scale.astype(np.float32),
-        np.array([settings.neighbours, settings.likeness_power], np.float64),
+        np.array([settings.neighbours, settings.likeness_power, settings.nearness_half_life], np.float64),
         settings.profile,
     )
 
