@@ -23,7 +23,7 @@ UNKNOWN = "unknown"
 def gaps(
     slicings: list[Slicing], measures: dict[str, FloatArray], baseline: dict[str, FloatArray]
 ) -> list[dict[str, Any]]:
-    """One entry an attribute: each group against all other users, and the widest gap between two known groups.
+    """One entry an attribute: each group against all others of a known group, and the widest gap between two of these.
 
     Args:
         slicings: by the users' attributes.
@@ -45,13 +45,14 @@ def gaps(
 def _entry(slicing: Slicing, measures: dict[str, FloatArray], baseline: dict[str, FloatArray]) -> dict[str, Any]:
     counts = np.bincount(slicing.group_of[slicing.group_of >= 0], minlength=len(slicing.groups))
     large = [place for place in range(len(slicing.groups)) if counts[place] >= FEW_USERS]
+    unknown = [place for place, group in enumerate(slicing.groups) if group == UNKNOWN]
+    known = (slicing.group_of >= 0) & ~np.isin(slicing.group_of, unknown)
     return {
         "attribute": slicing.name,
         "groups": [
-            _against_the_rest(slicing.groups[place], slicing.group_of == place, slicing.group_of >= 0, measures)
-            for place in large
+            _against_the_rest(slicing.groups[place], slicing.group_of == place, known, measures) for place in large
         ],
-        "widest": _widest(slicing, [place for place in large if slicing.groups[place] != UNKNOWN], measures, baseline),
+        "widest": _widest(slicing, [place for place in large if place not in unknown], measures, baseline),
         "left_out": [slicing.groups[place] for place in range(len(slicing.groups)) if place not in large],
     }
 

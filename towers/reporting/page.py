@@ -122,7 +122,7 @@ def _slices(figures: Figures) -> list[str]:
         )
     ]
     for entry in figures["slices"]:
-        head = [words(entry["name"]), "users", "purchases", NDCG, RECALL, f"{words(entry['baseline'])}", "lead in NDCG"]
+        head = [words(entry["name"]), "users", "purchases", NDCG, RECALL, f"{words(entry['baseline'])}, {NDCG}", "lead"]
         parts += [html.heading(f"By {words(entry['name'])} ({entry['of']})"), html.table(head, _slice_rows(entry))]
     return parts
 
@@ -272,8 +272,9 @@ def _fairness(figures: Figures) -> list[str]:
     quality = f"exposure_quality@{MAIN_K}"
     parts = [
         html.note(
-            "Each group against all other users. Exposure quality: the share of a list's exposure that goes to items "
-            "which the user then bought. Groups buy different amounts, so compare a gap with the best baseline's. "
+            "Each group against the users of all other known groups. Exposure quality: the share of a list's exposure "
+            "that goes to items which the user then bought. Groups buy different amounts, so compare a gap with the "
+            "best baseline's. "
             "* p < 0.05 by Welch's test, corrected by Holm over all groups and both measures."
         )
     ]

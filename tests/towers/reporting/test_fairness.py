@@ -18,10 +18,13 @@ def test_each_group_is_compared_with_all_others_and_the_widest_gap_is_between_kn
     old = entry["groups"][0]
     assert (old["group"], old["users"]) == ("old", 60)
     assert old["ndcg@20"] == pytest.approx(WELL.mean())
-    assert old["ndcg@20_gap"] == pytest.approx(WELL.mean() - NDCG[60:].mean())
+    others = np.concatenate([BADLY, NDCG[-3:]])  # of known groups, the small one among them
+    assert old["ndcg@20_gap"] == pytest.approx(WELL.mean() - others.mean())
     assert old["ndcg@20_gap_ci"][0] < old["ndcg@20_gap"] < old["ndcg@20_gap_ci"][1]
     assert old["ndcg@20_significant"]
     assert [row["group"] for row in entry["groups"]] == ["old", "young", "unknown"]
+    known = np.concatenate([WELL, others])
+    assert entry["groups"][2]["ndcg@20_gap"] == pytest.approx(UNKNOWN.mean() - known.mean())
     assert entry["left_out"] == ["rare"]
     widest = entry["widest"]["ndcg@20"]
     assert (widest["highest"], widest["lowest"]) == ("old", "young")  # unknown is no group of people
