@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from towers.reporting.splits import DAY_S, Split, bounds, split_of
-from towers.schema import ConfigError, Dataset, ShopConfig, load_dataset, read_shop_config
+from towers.schema import ConfigError, DataError, Dataset, ShopConfig, load_dataset, read_shop_config
 
 if TYPE_CHECKING:
     from towers.evaluation import TimeSplit
@@ -145,26 +145,37 @@ def _about(shop: ShopConfig, dataset: Dataset, model: TrainedModel, split: TimeS
 def _measure_cold_items(
     shop: ShopConfig, dataset: Dataset, split: TimeSplit, directory: Path, console: Console
 ) -> None:
-    """Trains without some items, asks for them, and keeps the figures beside the report."""
+    """Trains without some items, asks for them, and keeps the figures beside the report, or why there are none."""
+    from towers.reporting.measure import finite, moment
+
+    try:
+        figures = _ask_for_withheld(shop, dataset, split, directory, console)
+    except (DataError, ValueError) as error:
+        figures = {"note": f"Not measured: {error}."}
+    figures["asked_at"] = moment(split.evaluation_set.asked_at_s)
+    (directory / COLD_ITEMS_FILE).write_text(json.dumps(finite(figures), indent=1), encoding="utf-8")
+
+
+def _ask_for_withheld(
+    shop: ShopConfig, dataset: Dataset, split: TimeSplit, directory: Path, console: Console
+) -> dict[str, Any]:
     from datetime import UTC, datetime
 
     from rich.progress import Progress
 
     from towers.commands.train import exact_search
     from towers.reporting.cold_items import cold_items, withhold
-    from towers.reporting.measure import MAIN_K, finite, moment
+    from towers.reporting.measure import MAIN_K
     from towers.training.run import TrainingRun
 
     withheld = withhold(dataset, split)
-    asked_at_s = split.evaluation_set.asked_at_s
-    end = datetime.fromtimestamp(asked_at_s, UTC)
+    end = datetime.fromtimestamp(split.evaluation_set.asked_at_s, UTC)
     settings = shop.learning
     settings = settings.model_copy(update={"training": settings.training.model_copy(update={"train_end": end})})
     with Progress(console=console) as progress:
         run = TrainingRun(withheld.dataset, settings, exact_search, directory / "cold", progress, console.print)
         model = run.run()
-    figures = cold_items(withheld, model, exact_search, MAIN_K) | {"asked_at": moment(asked_at_s)}
-    (directory / COLD_ITEMS_FILE).write_text(json.dumps(finite(figures), indent=1), encoding="utf-8")
+    return cold_items(withheld, model, exact_search, MAIN_K)
 
 
 def _cold_items(directory: Path, about: dict[str, Any]) -> dict[str, Any] | None:

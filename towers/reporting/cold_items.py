@@ -42,15 +42,15 @@ class Withheld:
     items: BoolArray
 
 
-def withhold(dataset: Dataset, split: TimeSplit, share: float = WITHHELD_SHARE, seed: int = SEED) -> Withheld:
-    """Draws the given share of the candidate items.
+def withhold(dataset: Dataset, split: TimeSplit, share: float | None = None, seed: int = SEED) -> Withheld:
+    """Draws the given share of the candidate items; None: WITHHELD_SHARE.
 
     Raises:
         ValueError: nobody who has a history left bought a withheld item.
     """
     asked = split.evaluation_set
     rng = np.random.default_rng(seed)
-    count = max(1, round(share * len(asked.candidate_rows)))
+    count = max(1, round((WITHHELD_SHARE if share is None else share) * len(asked.candidate_rows)))
     items = np.zeros(dataset.item_count, np.bool_)
     items[rng.choice(asked.candidate_rows, count, replace=False)] = True
     kept = ~(items[dataset.events.item_row] & (dataset.events.time_s < asked.asked_at_s))

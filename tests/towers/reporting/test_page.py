@@ -17,6 +17,7 @@ from tests.conftest import SmallModel
 from towers.__main__ import main
 from towers.evaluation import split_by_time, target_interactions, train_log
 from towers.evaluation.baselines import popularity
+from towers.reporting import cold_items as cold_items_module
 from towers.reporting import html, plots
 from towers.reporting.lists import SOURCE_BIT_OF, RankedLists, lists_table, write_lists
 from towers.reporting.measure import Answers, cutoffs, finite, measure_all
@@ -259,3 +260,24 @@ def test_a_shop_without_attributes_has_its_report(small_dataset: Dataset) -> Non
     assert [entry["name"] for entry in found["slices"]] == ["events before", "new or again", "popularity of the item"]
     bare = measure_all(dataset, split, Answers(lists, None), None, lambda _: None)
     assert bare["lists"]["diversity_by"] is None
+
+
+def test_cold_items_come_from_a_training_without_them(
+    shop_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cold_items_module, "WITHHELD_SHARE", 0.4)
+    shorter = tmp_path / "shop.toml"  # the log before the moment is too short for two cuts
+    shorter.write_text(shop_file.read_text(encoding="utf-8").replace("cuts = 2", "cuts = 1"), encoding="utf-8")
+    arguments = ["--split", "validation", "--out", str(tmp_path), "--no-ablation"]
+    assert run(monkeypatch, "report", str(shorter), *arguments, "--cold-start") == 0
+    first = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    items = first["cold_start"]["items"]
+    assert items["withheld"] == round(0.4 * first["about"]["candidates"])
+    assert 0 < items["users"] <= first["about"]["users"]
+    assert items["among_all"]["popularity"] < items["among_withheld"]["popularity"]
+    # what was found is kept for later reports of the same moment
+    assert run(monkeypatch, "report", str(shorter), *arguments) == 0
+    again = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert again["cold_start"]["items"] == items
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "candidate items had all their events taken out of the log" in page
