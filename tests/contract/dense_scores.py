@@ -26,18 +26,18 @@ def profile_weights(request: SourceRequest, profile: ProfileSettings, item_count
     histories = request.histories
     weights = np.zeros((len(histories), item_count))
     for place in range(len(histories)):
-        taken: list[int] = []
+        taken: dict[int, int] = {}  # row → when
         for event in reversed(range(histories.offsets[place], histories.offsets[place + 1])):
-            row = int(histories.item_row[event])
+            row, time_s = int(histories.item_row[event]), int(histories.time_s[event])
             if row < item_count and row not in taken and len(taken) < profile.items_max:
                 halvings = 0.0
                 if profile.half_life_items:
-                    halvings += len(taken) / profile.half_life_items
+                    halvings += sum(later > time_s for later in taken.values()) / profile.half_life_items
                 if profile.half_life_days:
-                    age_days = max(histories.as_of_s[place] - histories.time_s[event], 0) / 86_400
+                    age_days = max(histories.as_of_s[place] - time_s, 0) / 86_400
                     halvings += age_days / profile.half_life_days
                 weights[place, row] = max(0.5**halvings, 1e-6)
-                taken.append(row)
+                taken[row] = time_s
     return weights
 
 
