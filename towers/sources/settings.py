@@ -102,9 +102,9 @@ class GraphFilterSettings(_Section):
     """A closed-form filter on the graph of users and items; its rows are kept as lists."""
 
     dimension: int = Field(default=256, ge=0, le=2_048, description="Eigenvectors of the low-pass part.")
-    step: float = Field(default=0.2, ge=0, description="What the low-pass part adds to each of its eigenvalues.")
-    sharpening: float = Field(default=1.0, ge=0, description="How strongly the largest eigenvalues are damped.")
-    own_exponent: float = Field(default=0.5, ge=0, le=1, description="A shopper's item counts by degree^-this.")
+    step: float = Field(default=0.3, ge=0, description="What the low-pass part adds to each of its eigenvalues.")
+    sharpening: float = Field(default=1.3, ge=0, description="How strongly the largest eigenvalues are damped.")
+    own_exponent: float = Field(default=0.3, ge=0, le=1, description="A shopper's item counts by degree^-this.")
     popularity_exponent: float = Field(default=0.5, ge=0, le=1, description="What is brought counts by degree^this.")
     neighbours: int = Field(default=300, ge=1, le=2_000, description="Items kept in each list.")
     profile: ProfileSettings = ProfileSettings()

@@ -230,7 +230,8 @@ def _epoch(
         run.optimizer.zero_grad(set_to_none=True)
         if loss is not None:
             loss.backward()  # type: ignore[no-untyped-call]
-            total, steps = total + float(loss.detach()), steps + 1
+            total += float(loss.detach()) / learning
+        steps += 1
         if not math.isfinite(total):
             raise FloatingPointError(
                 f"{task.name}: the loss became {total} in step {steps} of epoch {run.epoch + 1}; lower learning_rate"
@@ -239,8 +240,8 @@ def _epoch(
         nn.utils.clip_grad_norm_(task.model.parameters(), gradient_norm_max)
         run.optimizer.step()
         run.rates.step()
-        show(f"loss {total / max(steps, 1):.4f}")
-    return distributed.total(total, device) / max(distributed.total(steps, device), 1)
+        show(f"loss {total * distributed.process_count() / steps:.4f}")
+    return distributed.total(total, device) / max(steps, 1)
 
 
 class _Run:

@@ -347,7 +347,8 @@ class TrainingRun:
             **ranker_quality(ranker.shape.heads, outputs, judged),
         }
         reliability = Reliability.of(outputs[:, 0], judged.label)
-        metrics["reliability"] = write_reliability(reliability, self.directory / "reliability.png")
+        if distributed.is_first():
+            metrics["reliability"] = write_reliability(reliability, self.directory / "reliability.png")
         for key, value in metrics["validation"].items():
             self.say(f"validation {key}: {value if isinstance(value, list) else round(value, 4)}")
         return metrics

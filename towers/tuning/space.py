@@ -30,6 +30,7 @@ TOWERS: Space = {
     "towers.dimension": Choices(choices=(32, 64, 128)),
     "towers.blocks": Choices(choices=(1, 2)),
     "towers.item_events_min": Range(low=1, high=10),
+    "towers.encoder": Choices(choices=("self_attention", "gru", "cnn", "mean")),
     "features.sequence_events_max": Choices(choices=(20, 50, 100)),
 }
 SOURCES: Space = {
@@ -54,6 +55,21 @@ SOURCES: Space = {
     "sources.user_user.popularity_exponent": Range(low=0.0, high=1.0),
     "sources.user_user.length_exponent": Range(low=0.0, high=1.0),
     "sources.user_user.likeness_power": Range(low=0.0, high=3.0),
+    "sources.als.dimension": Choices(choices=(32, 64, 128)),
+    "sources.als.confidence": Range(low=0.1, high=100.0, log=True),
+    "sources.als.regularization": Range(low=0.1, high=300.0, log=True),
+    "sources.als.profile.half_life_days": Range(low=0.0, high=365.0),
+    "sources.bpr.dimension": Choices(choices=(32, 64, 128)),
+    "sources.bpr.negatives": Range(low=1, high=16, log=True),
+    "sources.bpr.step": Range(low=0.01, high=1.0, log=True),
+    "sources.bpr.regularization": Range(low=1e-5, high=1e-1, log=True),
+    "sources.bpr.length_exponent": Range(low=0.0, high=1.0),
+    "sources.graph_filter.dimension": Choices(choices=(0, 64, 256, 512)),
+    "sources.graph_filter.step": Range(low=0.0, high=2.0),
+    "sources.graph_filter.sharpening": Range(low=0.0, high=3.0),
+    "sources.graph_filter.own_exponent": Range(low=0.0, high=1.0),
+    "sources.graph_filter.popularity_exponent": Range(low=0.0, high=1.0),
+    "sources.graph_filter.profile.half_life_items": Range(low=0.0, high=50.0),
     "sources.content.attribute_weight": Range(low=0.0, high=3.0),
     "sources.content.word_weight": Range(low=0.0, high=3.0),
     "sources.content.power": Range(low=0.5, high=5.0),
@@ -64,6 +80,9 @@ SOURCES: Space = {
 }
 RANKER: Space = {
     "ranker.hidden": Choices(choices=([32, 16], [64, 32], [128, 64], [256, 64])),
+    "ranker.loss": Choices(choices=("binary", "listwise")),
+    "ranker.negatives_max": Choices(choices=(0, 20, 50)),
+    "ranker.dropout": Range(low=0.0, high=0.4),
     "ranker.learning_rate": Range(low=1e-3, high=2e-2, log=True),
     "ranker.weight_decay": Range(low=1e-6, high=1e-1, log=True),
     "ranker.batch_size": Choices(choices=(2_048, 8_192, 16_384)),
@@ -78,7 +97,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }
 """Part → the sections of its settings."""
 
-EXAMPLES_HANG_ON = ("ranker.cuts", "ranker.cut_every_days", "ranker.horizon_days")
+EXAMPLES_HANG_ON = ("ranker.cuts", "ranker.cut_every_days", "ranker.horizon_days", "ranker.heads.")
 """They decide what the ranker's examples are, which all trials share and are judged by."""
 DIGITS = 5
 """Significant ones of a number that is tried: what is written down is what was tried."""
@@ -106,7 +125,7 @@ def space_of(part: str, settings: LearningSettings, tune: TuneSettings) -> Space
 def _check(path: str, dimension: Dimension | Literal[False], settings: LearningSettings) -> None:
     if path.split(".")[0] not in {section for sections in PARTS.values() for section in sections}:
         raise ConfigError(f"tune.space: {path!r} is of no part that is tuned ({', '.join(PARTS)})")
-    if path in EXAMPLES_HANG_ON:
+    if path.startswith(EXAMPLES_HANG_ON):
         raise ConfigError(f"tune.space: {path!r} decides what the trials are judged by, and cannot be one of them")
     present(settings, path)
     if isinstance(dimension, Range):

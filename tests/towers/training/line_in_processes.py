@@ -1,4 +1,4 @@
-"""Fits a small model in the processes of torchrun, for test_distributed: `FILE BATCH_SIZE`; the first one writes."""
+"""Fits small models in the processes of torchrun, for test_distributed: `FILE BATCH_SIZE`; the first one writes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from towers.models.ranker import Ranker, RankerShape
 from towers.training import distributed
+from towers.training.cuts import CutExamples
 from towers.training.loop import Schedule, fit
+from towers.training.ranker_task import RankerTask
 
 EXAMPLES = 101  # 13 batches of 8 in 7 steps of two processes: in the last one the second process has none
 
@@ -54,7 +57,28 @@ def fitted(batch_size: int) -> dict[str, object]:
     return {"history": result.history, "weights": weights, "processes": distributed.process_count()}
 
 
+def ranked(batch_size: int) -> dict[str, object]:
+    """The real ranker's task, with a batch in the last step for the first process alone."""
+    random = np.random.default_rng(0)
+    users, each = 15, 12
+    cut = CutExamples(
+        user_row=np.arange(users, dtype=np.int32),
+        request=random.normal(size=(users, 4)).astype(np.float32),
+        item=random.normal(size=(30, 3)).astype(np.float32),
+        candidate_user=np.repeat(np.arange(users, dtype=np.int32), each),
+        candidate_item=random.integers(0, 30, users * each).astype(np.int32),
+        pair=random.normal(size=(users * each, 2)).astype(np.float32),
+        label=random.random(users * each) < 0.3,
+    )
+    torch.manual_seed(5)
+    model = Ranker(RankerShape(request=4, item=3, pair=2, hidden=(8, 4)))
+    task = RankerTask(model, [cut], cut, batch_size, seed=1, device=torch.device("cpu"))
+    result = fit(task, Schedule(3, 3, 0.05, 1e-4, 1.0), seed=1, checkpoint=None, progress=Progress(disable=True))
+    weights = {name: value.tolist() for name, value in model.state_dict().items()}
+    return {"history": result.history, "weights": weights}
+
+
 if __name__ == "__main__":
     with distributed.process_group(on_cuda=False):
-        outcome = fitted(int(sys.argv[2]))
+        outcome = {"line": fitted(int(sys.argv[2])), "ranker": ranked(int(sys.argv[2]))}
         Path(f"{sys.argv[1]}.{distributed.process_number()}").write_text(json.dumps(outcome), "utf-8")

@@ -14,7 +14,7 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from tests.towers.training.line_in_processes import fitted
+from tests.towers.training.line_in_processes import fitted, ranked
 from towers.commands.train import exact_search
 from towers.model import read_model
 from towers.schema import ShopConfig, load_dataset, read_shop_config
@@ -58,19 +58,22 @@ def test_two_processes_have_the_losses_and_weights_of_one_with_the_double_batch(
     script = str(Path(__file__).parent / "line_in_processes.py")
     torchrun(script, str(tmp_path / "line"), "8", directory=ROOT)
     first, second = (json.loads((tmp_path / f"line.{number}").read_text("utf-8")) for number in (0, 1))
-    assert first["processes"] == 2
     assert first == second
-    alone = fitted(16)
-    np.testing.assert_allclose(first["history"], alone["history"], rtol=1e-4)  # type: ignore[arg-type]
-    for name, weight in alone["weights"].items():  # type: ignore[attr-defined]
-        if not name.startswith("first"):  # decayed where its gradient is zero, and left alone where there is none
-            np.testing.assert_allclose(first["weights"][name], weight, rtol=1e-4, atol=1e-6)
-    assert alone["history"][-1][0] < alone["history"][0][0] / 4  # type: ignore[index]
+    assert first["line"]["processes"] == 2
+    for name, alone in (("line", fitted(16)), ("ranker", ranked(16))):
+        np.testing.assert_allclose(first[name]["history"], alone["history"], rtol=1e-4)  # type: ignore[arg-type]
+        for tensor, weight in alone["weights"].items():  # type: ignore[attr-defined]
+            if not tensor.startswith("first"):  # decayed where its gradient is zero, left alone where there is none
+                np.testing.assert_allclose(first[name]["weights"][tensor], weight, rtol=1e-3, atol=1e-5)
+        assert alone["history"][-1][0] < alone["history"][0][0]  # type: ignore[index]
 
 
 @pytest.mark.timeout(300)
 def test_the_command_trains_in_two_processes(small_shop: ShopConfig, small_shop_config: Path, tmp_path: Path) -> None:
-    """Towers of two processes with half the batch, beside one with the whole: other negatives, nearly the same loss."""
+    """Two processes with half the batch, beside one with the whole: other negatives, nearly the same towers.
+
+    The ranker learns from other candidates then, so its loss says little; that of equal ones is compared above.
+    """
     shutil.copytree(small_shop.dataset_dir, tmp_path / "var" / "dataset")
     text = small_shop_config.read_text(encoding="utf-8").replace("var/small", str(tmp_path / "var"))
     text = text.replace("epochs_max = 10", "epochs_max = 1").replace("epochs_max = 6", "epochs_max = 1")
@@ -89,4 +92,4 @@ def test_the_command_trains_in_two_processes(small_shop: ShopConfig, small_shop_
     alone, together = read_epochs(alone_dir), read_epochs(run_dir)
     assert [epoch.task for epoch in together] == [epoch.task for epoch in alone]
     for one, two in zip(alone, together, strict=True):
-        assert two.loss == pytest.approx(one.loss, rel=0.1), one.task
+        assert two.loss == pytest.approx(one.loss, rel=0.1 if "towers" in one.task else 0.5), one.task

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import svds
 
 from towers.features.histories import FloatArray, Int32Array
-from towers.sources.fits.shoppers import profile_matrix
+from towers.sources.fits.shoppers import newest_items
 from towers.sources.item_lists import ItemLists
 from towers.sources.log import SourceLog
 from towers.sources.settings import GraphFilterSettings
@@ -24,7 +24,7 @@ _DENSE_ITEMS_MAX = 1_000
 
 def fit_graph_filter(log: SourceLog, settings: GraphFilterSettings, seed: int) -> ItemLists:
     """Each item's `neighbours` largest entries of the filter."""
-    matrix = profile_matrix(log, settings.profile)
+    matrix = newest_items(log, settings.profile.items_max)
     normalised, items = normalised_graph(matrix)
     basis, response = _low_pass(normalised, settings, seed)
     rows, weights = _largest(

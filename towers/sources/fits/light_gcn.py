@@ -20,7 +20,7 @@ from torch.nn import functional
 from towers.features.histories import FloatArray, Int64Array
 from towers.sources.factors import ItemFactors
 from towers.sources.fits.graph_filter import normalised_graph, power
-from towers.sources.fits.shoppers import profile_matrix
+from towers.sources.fits.shoppers import newest_items
 from towers.sources.log import SourceLog
 from towers.sources.settings import LightGcnSettings
 
@@ -32,7 +32,7 @@ _USERS_AT_ONCE = 256
 
 def fit_light_gcn(log: SourceLog, settings: LightGcnSettings, seed: int) -> ItemFactors:
     """Epochs until the recall of one held-out item of some users no longer rises; the best epoch's vectors."""
-    matrix = profile_matrix(log, settings.profile)
+    matrix = newest_items(log, settings.profile.items_max)
     random = np.random.default_rng(seed)
     rest, users, targets = _held_out(matrix, random)
     generator = torch.Generator().manual_seed(seed)

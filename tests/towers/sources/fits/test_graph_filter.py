@@ -9,7 +9,7 @@ from tests.towers.sources.small_logs import random_log, source_log, source_reque
 from towers.sources.fits import graph_filter
 from towers.sources.fits.graph_filter import fit_graph_filter
 from towers.sources.item_lists import ItemLists
-from towers.sources.settings import GraphFilterSettings
+from towers.sources.settings import GraphFilterSettings, ProfileSettings
 
 
 def dense(source: ItemLists) -> np.ndarray:
@@ -71,3 +71,12 @@ def test_a_log_without_events_gives_empty_lists() -> None:
     scores = np.zeros((1, 5), np.float32)
     source.ask(source_request([[(1, 1)]])).write_scores(np.arange(5, dtype=np.int32)[None], scores)
     assert not scores.any()
+
+
+def test_the_graph_holds_the_newest_items_of_a_user_without_regard_to_their_age() -> None:
+    users = [[(0, 300), (1, 200), (2, 1)], [(1, 9), (2, 8)]]
+    plain = GraphFilterSettings(dimension=0, profile=ProfileSettings(items_max=2))
+    halved = GraphFilterSettings(dimension=0, profile=ProfileSettings(items_max=2, half_life_days=5))
+    found = dense(fit_graph_filter(source_log(users, 3), plain, 0))
+    assert not found[0].any()
+    np.testing.assert_array_equal(found, dense(fit_graph_filter(source_log(users, 3), halved, 0)))
