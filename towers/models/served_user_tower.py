@@ -131,13 +131,14 @@ def _norm(layer: nn.LayerNorm) -> tuple[FloatArray, FloatArray, float]:
 
 def _order(encoder: SelfAttentionEncoder) -> tuple[FloatArray, FloatArray]:
     """The vector of each place (N, D) and the bias of each head and distance (H, N); zeros for what is not learned."""
-    heads, dimension = encoder.blocks[0].heads, encoder.norm.normalized_shape[0]
+    [block] = encoder.blocks
+    assert isinstance(block, _Block)
     if encoder.position is not None:
         position = _array(encoder.position)
-        return position, np.zeros((heads, len(position)), np.float32)
+        return position, np.zeros((block.heads, len(position)), np.float32)
     assert encoder.distance is not None
     distance = _array(encoder.distance[0])
-    return np.zeros((distance.shape[1], dimension), np.float32), distance
+    return np.zeros((distance.shape[1], block.query.in_features), np.float32), distance
 
 
 def _folded_attention(block: _Block) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
