@@ -64,7 +64,7 @@ class AlsSettings(_Section):
     """Matrix factorisation by alternating least squares; shoppers are folded in when they ask."""
 
     dimension: int = Field(default=64, ge=1, le=128, description="Numbers of a vector.")
-    confidence: float = Field(default=1.0, gt=0, description="What an item of weight 1 adds to every item's 1.")
+    confidence: float = Field(default=10.0, gt=0, description="What an item of weight 1 adds to every item's 1.")
     counts: bool = Field(default=False, description="Every event of an item adds, by its age in days; else the newest.")
     regularization: float = Field(default=10.0, gt=0, description="λ, which pulls all vectors towards 0.")
     iterations: int = Field(default=15, ge=1, le=200, description="Times that users and items are solved in turn.")
