@@ -73,7 +73,9 @@ def _write_cut(cut: CutExamples, path: Path) -> None:
     np.savez(path, **{field.name: getattr(cut, field.name) for field in fields(cut) if field.name != "further"})
 
 
-def main(config: Path, directory: Annotated[Path, typer.Argument(help="Where the files go; outside the project.")]) -> None:
+def main(
+    config: Path, directory: Annotated[Path, typer.Argument(help="Where the files go; outside the project.")]
+) -> None:
     """Trains the towers as the validation phase does, and asks all users at every cut."""
     directory.mkdir(parents=True, exist_ok=True)
     shop = read_shop_config(config)

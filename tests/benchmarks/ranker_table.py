@@ -1,8 +1,8 @@
 """Tables of ranker variants on the examples that `ranker_examples` wrote; NDCG@20 of the validation month.
 
-    python -m tests.benchmarks.ranker_table DIRECTORY variants      losses, sampling, class weights, widths, cuts
-    python -m tests.benchmarks.ranker_table DIRECTORY compressed    half, 8-bit, pruned, distilled
-    python -m tests.benchmarks.ranker_table DIRECTORY lightgbm      the yardstick on the same examples; needs `bench`
+python -m tests.benchmarks.ranker_table DIRECTORY variants      losses, sampling, class weights, widths, cuts
+python -m tests.benchmarks.ranker_table DIRECTORY compressed    half, 8-bit, pruned, distilled
+python -m tests.benchmarks.ranker_table DIRECTORY lightgbm      the yardstick on the same examples; needs `bench`
 """
 
 from __future__ import annotations
