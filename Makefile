@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 
 # `make bench` measures all paths on the demo's shop and on a synthetic one of 1,000,000 items within an hour, and goes on
 # where it was interrupted; BENCH='--workload W0 --path engine' measures less. `make bench-tables` adds the table of model
-# variants and the profile by stage. `make bench-fresh` measures what changes while the server runs, in about an hour.
-.PHONY: demo serve bench bench-fresh bench-tables test lint types imports generated unit coverage clean
+# variants and the profile by stage. `make bench-quality DATA=FOLDER` measures quality on public files. `make bench-fresh` measures what changes while the server runs, in about an hour.
+.PHONY: demo serve bench bench-fresh bench-quality bench-tables test lint types imports generated unit coverage clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m client.demo
@@ -21,6 +21,9 @@ bench: $(VENV)/installed
 
 bench-fresh: $(VENV)/installed
 	$(BIN)/python -m tests.benchmarks.freshness.everything $(BENCH)
+
+bench-quality: $(VENV)/installed
+	$(BIN)/python -m tests.benchmarks.quality $(DATA)
 
 bench-tables: $(VENV)/installed-bench
 	$(BIN)/python -m tests.benchmarks.variants
@@ -53,7 +56,7 @@ coverage: $(VENV)/installed
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[server,demo,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[server,train,demo,dev]'
 	touch $@
 
 $(VENV)/installed-bench: $(VENV)/installed

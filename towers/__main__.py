@@ -13,6 +13,7 @@ from towers.commands.benchmark import benchmark
 from towers.commands.evaluate import evaluate
 from towers.commands.ingest import ingest
 from towers.commands.train import train
+from towers.commands.tune import tune
 from towers.commands.update import update
 from towers.schema import DataError
 
@@ -21,6 +22,7 @@ app.command()(ingest)
 app.command()(train)
 app.command()(evaluate)
 app.command()(update)
+app.command()(tune)
 app.command()(benchmark)
 
 

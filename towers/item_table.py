@@ -27,7 +27,8 @@ def item_table(
 ) -> ItemTable:
     """Statistics, popularity and availability from the events before `as_of_s`, beside the given vectors (n, D).
 
-    `sources`: the further sources as of the same moment (`sources_at`).
+    `as_of_s` is the moment that is asked about, or where `[training] sources_end` lets learning end
+    (`learned_until_s`). `sources`: the further sources as of the same moment (`sources_at`).
     """
     statistics = item_statistics(data.histories, data.item_count, as_of_s)
     retrievable = retrievable_items(data.histories, data.item_count, as_of_s, settings.training.item_users_min)

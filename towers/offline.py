@@ -31,7 +31,8 @@ def rank_users(
     data = encode(dataset, model.encoders, settings, model.towers_until_s)
     vectors = embed_items(model.item_tower, ItemTensors.of(data.items, torch.device("cpu"))).numpy()
     sources = sources_at(data, settings, asked.asked_at_s, model.towers_until_s)
-    table = item_table(data, vectors, settings, asked.asked_at_s, sources)
+    known_s = settings.training.learned_until_s(asked.asked_at_s, model.towers_until_s)
+    table = item_table(data, vectors, settings, known_s, sources)
     recommender = Recommender(
         UserEmbedder(model.user_tower, vectors, settings.features.sequence_events_max),
         model.ranker,

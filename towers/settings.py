@@ -86,7 +86,7 @@ class TowerSettings(_Section):
         return "next" if self.positions == "all" else "request"
 
     @property
-    def rivals(self) -> Literal["batch", "uniform"]:
+    def negatives(self) -> Literal["batch", "uniform"]:
         """What a positive competes with besides the uniform draws: the batch's positives, or nothing."""
         return "batch" if self.in_batch_negatives and self.loss == "sampled_softmax" else "uniform"
 
@@ -205,15 +205,23 @@ class TrainingSettings(_Section):
     )
     sources_end: Literal["cut", "towers"] = Field(
         default="cut",
-        description='What the further sources learn from: "cut", everything before the moment that they are asked for '
-        'or served from; "towers", only what the towers learned from too.',
+        description='What the further sources and the statistics of items learn from: "cut", everything before the '
+        'moment that they are asked for or served from; "towers", only what the towers learned from too.',
     )
     item_users_min: int = Field(
         default=0, ge=0, description="Users who must have bought an item before it is recommended; 0 admits all items."
     )
     seed: int = Field(default=17, ge=0, description="Seed of every random choice.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA when there is one.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Of training's forward pass; auto: bfloat16 on CUDA, float32 on the CPU. Weights stay float32.",
+    )
     threads: int = Field(default=0, ge=0, description="torch threads; 0 means one for each core.")
+
+    def learned_until_s(self, as_of_s: int, towers_until_s: int) -> int:
+        """Up to when sources and statistics learn that are asked as of a moment, beside towers that end at another."""
+        return as_of_s if self.sources_end == "cut" else min(as_of_s, towers_until_s)
 
     @field_validator("train_end")
     @classmethod

@@ -199,7 +199,8 @@ def _snapshot(
     data = encode(dataset, model.encoders, model.settings, model.towers_until_s)
     vectors = embed_items(model.item_tower, ItemTensors.of(data.items, torch.device("cpu"))).numpy()
     sources = sources_at(data, model.settings, until_s, model.towers_until_s)
-    table = item_table(data, vectors, model.settings, until_s, sources)
+    known_s = model.settings.training.learned_until_s(until_s, model.towers_until_s)
+    table = item_table(data, vectors, model.settings, known_s, sources)
     if also_retrievable is not None:
         table = replace(table, retrievable=table.retrievable | also_retrievable)
     snapshot, order = take_snapshot(data, table, model.ranker, until_s)

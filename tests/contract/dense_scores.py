@@ -9,6 +9,7 @@ import numpy as np
 from towers.sources.base import CandidateSource, SourceRequest
 from towers.sources.factors import ItemFactors
 from towers.sources.fixed_lists import FixedLists
+from towers.sources.folded_factors import FoldedFactors
 from towers.sources.item_lists import ItemLists
 from towers.sources.settings import ProfileSettings
 from towers.sources.user_lists import UserLists
@@ -25,18 +26,18 @@ def profile_weights(request: SourceRequest, profile: ProfileSettings, item_count
     histories = request.histories
     weights = np.zeros((len(histories), item_count))
     for place in range(len(histories)):
-        taken: list[int] = []
+        taken: dict[int, int] = {}  # row → when
         for event in reversed(range(histories.offsets[place], histories.offsets[place + 1])):
-            row = int(histories.item_row[event])
+            row, time_s = int(histories.item_row[event]), int(histories.time_s[event])
             if row < item_count and row not in taken and len(taken) < profile.items_max:
                 halvings = 0.0
                 if profile.half_life_items:
-                    halvings += len(taken) / profile.half_life_items
+                    halvings += sum(later > time_s for later in taken.values()) / profile.half_life_items
                 if profile.half_life_days:
-                    age_days = max(histories.as_of_s[place] - histories.time_s[event], 0) / 86_400
+                    age_days = max(histories.as_of_s[place] - time_s, 0) / 86_400
                     halvings += age_days / profile.half_life_days
                 weights[place, row] = max(0.5**halvings, 1e-6)
-                taken.append(row)
+                taken[row] = time_s
     return weights
 
 
@@ -53,6 +54,23 @@ def _(source: ItemLists, request: SourceRequest) -> np.ndarray:
 def _(source: ItemFactors, request: SourceRequest) -> np.ndarray:
     own = profile_weights(request, source.profile, source.item_count)
     return np.maximum(own @ source.brings.astype(np.float64) @ source.items.astype(np.float64).T, 0)
+
+
+@dense_scores.register
+def _(source: FoldedFactors, request: SourceRequest) -> np.ndarray:
+    histories, profile, items = request.histories, source.fold_in.profile, source.items.astype(np.float64)
+    confidence = profile_weights(request, profile, source.item_count) * source.fold_in.confidence
+    scores = np.zeros(confidence.shape)
+    for place, c in enumerate(confidence):
+        span = slice(histories.offsets[place], histories.offsets[place + 1])
+        rows, age_days = histories.item_row[span], (histories.as_of_s[place] - histories.time_s[span]) / 86_400
+        for item in np.flatnonzero(c) if source.fold_in.counts else ():
+            ages = age_days[rows == item]
+            half_lives = (ages - ages.min()) / profile.half_life_days if profile.half_life_days else 0 * ages
+            c[item] *= (0.5**half_lives).sum()
+        vector = np.linalg.solve(source.gram + (items.T * c) @ items, items.T @ np.where(c > 0, 1 + c, 0))
+        scores[place] = np.maximum(items @ vector, 0)
+    return scores
 
 
 @dense_scores.register
@@ -85,4 +103,17 @@ def _(source: UserLists, request: SourceRequest) -> np.ndarray:
         best = np.argsort(-line.astype(np.float32), kind="stable")[:kept]
         best = best[line[best] > 0]
         counts[place, best] = line[best] ** source.limits[1]
-    return counts @ has
+    scores = counts @ has
+    if source.limits[2] > 0:
+        scores = np.array([_near(source, *line) for line in zip(own, counts, strict=True)])
+    return scores
+
+
+def _near(source: UserLists, own: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(n,) the sums of one shopper, items counting by their place beside the common one of highest weight."""
+    scores = np.zeros(source.item_count)
+    for user in np.flatnonzero(counts):
+        items = source.user_items[source.user_offsets[user] : source.user_offsets[user + 1]]
+        distance = np.abs(np.arange(len(items)) - np.argmax(own[items])) if len(items) else np.zeros(0)
+        scores[items] += counts[user] * 0.5 ** (distance / source.limits[2])
+    return scores

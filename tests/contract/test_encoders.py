@@ -20,7 +20,7 @@ from towers.models.encoders import (
 from towers.settings import TowerSettings
 
 DIMENSION, LENGTH = 8, 6
-FROM_NEWEST: dict[str, Callable[[], SequenceEncoder]] = {
+BY_PLACE: dict[str, Callable[[], SequenceEncoder]] = {
     "self_attention": lambda: SelfAttentionEncoder(DIMENSION, LENGTH, blocks=1, heads=2, dropout=0.1),
     "self_attention, 2 blocks": lambda: SelfAttentionEncoder(DIMENSION, LENGTH, blocks=2, heads=2, dropout=0.1),
 }
@@ -30,11 +30,11 @@ SAME_EVERYWHERE: dict[str, Callable[[], SequenceEncoder]] = {
     "cnn, 2 blocks": lambda: CnnEncoder(DIMENSION, LENGTH, blocks=2, dropout=0.1),
     "gru": lambda: GruEncoder(DIMENSION, blocks=1, dropout=0.1),
     "gru, 2 blocks": lambda: GruEncoder(DIMENSION, blocks=2, dropout=0.1),
-    "self_attention from the oldest": lambda: SelfAttentionEncoder(DIMENSION, LENGTH, 1, 2, 0.1, "oldest"),
-    "self_attention from the oldest, 2 blocks": lambda: SelfAttentionEncoder(DIMENSION, LENGTH, 2, 2, 0.1, "oldest"),
+    "self_attention by distance": lambda: SelfAttentionEncoder(DIMENSION, LENGTH, 1, 2, 0.1, "distance"),
+    "self_attention by distance, 2 blocks": lambda: SelfAttentionEncoder(DIMENSION, LENGTH, 2, 2, 0.1, "distance"),
 }
 """What they say at a position does not depend on how many events follow."""
-ENCODERS = FROM_NEWEST | SAME_EVERYWHERE
+ENCODERS = BY_PLACE | SAME_EVERYWHERE
 COUNTS = [0, 1, 3, LENGTH, 0, 2]
 """How many events each shopper of the batch has."""
 
@@ -176,10 +176,10 @@ def test_settings_name_the_encoder(encoder: Literal["mean", "cnn", "gru", "self_
     kinds = {"mean": MeanEncoder, "cnn": CnnEncoder, "gru": GruEncoder, "self_attention": SelfAttentionEncoder}
     assert type(made) is kinds[encoder]
     if isinstance(made, SelfAttentionEncoder):
-        assert made.places_from == "oldest"
+        assert made.position is None
         of_visits = sequence_encoder(TowerSettings(dimension=DIMENSION, positions="visits"), LENGTH)
         assert isinstance(of_visits, SelfAttentionEncoder)
-        assert of_visits.places_from == "newest"
+        assert of_visits.distance is None
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 50])

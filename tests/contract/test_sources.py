@@ -22,10 +22,12 @@ from tests.contract.source_world import (
 )
 from towers.sources.base import Asked, CandidateSource, Shown, SourceInvalid
 from towers.sources.factors import ItemFactors
+from towers.sources.folded_factors import FoldedFactors
 from towers.sources.log import SourceLog
 from towers.sources.registry import KINDS, NAMES, fit_sources, source_arrays, sources_from_arrays
 from towers.sources.settings import ProfileSettings, SourceSettings
 
+_PRODUCTS = (ItemFactors, FoldedFactors)  # chosen by sums in another order than those of `write_scores`
 _RECENT = ProfileSettings(items_max=4, half_life_items=1.5, half_life_days=20)
 
 
@@ -53,7 +55,14 @@ CASES: dict[str, tuple[str, SourceSettings]] = {
             }
         ),
     ),
+    "user_user, near": ("user_user", _settings(user_user={"nearness_half_life": 1.5, "profile": _RECENT})),
     "content, numbers": ("content", _settings(content={"number_bins": 4, "word_weight": 0.5, "neighbours": 8})),
+    "als, counts": ("als", _settings(als={"dimension": 5, "counts": True, "regularization": 0.5, "profile": _RECENT})),
+    "bpr, recent": ("bpr", _settings(bpr={"dimension": 5, "epochs": 3, "profile": _RECENT})),
+    "graph_filter, recent": (
+        "graph_filter",
+        _settings(graph_filter={"dimension": 4, "sharpening": 2, "neighbours": 6, "profile": _RECENT}),
+    ),
     "trending, of all events": ("trending", _settings(trending={"events": "all", "depth": 7})),
     "segment, two attributes": ("segment", _settings(segment={"attributes": ["home", "age"], "users_min": 2})),
 }
@@ -122,9 +131,9 @@ def test_of_equal_scores_the_lowest_rows_are_brought(source: CandidateSource) ->
         brought = rows[rows >= 0]
         kept = scores[place, brought]
         assert all(kept[i] > kept[i + 1] or brought[i] < brought[i + 1] for i in range(len(kept) - 1)) or isinstance(
-            source, ItemFactors
+            source, _PRODUCTS
         )
-        if len(kept) == 6 and not isinstance(source, ItemFactors):
+        if len(kept) == 6 and not isinstance(source, _PRODUCTS):
             left_out = np.setdiff1d(np.flatnonzero(scores[place] == kept[-1]), brought)
             assert (left_out > brought[kept == kept[-1]].max()).all()
 

@@ -13,8 +13,12 @@ import pytest
 from towers.__main__ import main
 from towers.commands.benchmarking.run import BenchmarkRun
 
+pytestmark = pytest.mark.timeout(300)  # servers start in it, on machines that may be busy
 GROUPS, ITEMS_IN_GROUP, USERS = 6, 20, 200
 SMALL = """
+[plain]
+ranker_share = 0.25
+validation_share = 0.2
 [features]
 sequence_events_max = 10
 user_id_buckets = 64
@@ -94,17 +98,6 @@ def test_leave_last_out_from_lines_to_figures(made: Path, monkeypatch: pytest.Mo
             assert found[metric] == pytest.approx(value, rel=0.01)
     assert not (made / "work" / "benchmark.json").exists()  # a run that ended begins anew
 
-    # Other test items over the models that are there: every figure moves, and what was learned from does not.
-    dataset = (made / "work" / "dataset" / "events.parquet").read_bytes()
-    changed = [line.rpartition(" ")[0] + " nowhere" for line in lines.read_text(encoding="utf-8").splitlines()]
-    lines.write_text("\n".join(changed) + "\n", encoding="utf-8")
-    for learning in ("_train", "_learn_again"):
-        monkeypatch.setattr(BenchmarkRun, learning, lambda run: None)
-    figures = benchmark(monkeypatch, made, *arguments)
-    assert figures["recall@20"] == figures["refit"]["ndcg@20"] == 0
-    assert figures["held_out_items_not_in_the_catalogue"] == 1
-    assert (made / "work" / "dataset" / "events.parquet").read_bytes() == dataset
-
 
 def test_holdout_goes_on_where_it_was_interrupted(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -124,8 +117,19 @@ def test_holdout_goes_on_where_it_was_interrupted(
     assert "── train" not in said
     assert set(figures) >= {"recall@20", "ndcg@20", "offline", "seconds", "users"}
     assert "recall@10" not in figures
-    assert figures["recall@20"] > 2 * by_chance(20)
+    assert figures["recall@20"] > 1.5 * by_chance(20)
     assert figures["recall@20"] == pytest.approx(figures["offline"]["recall@20"], rel=0.01)
+    assert not (made / "work" / "benchmark.json").exists()  # a run that ended begins anew
+
+    # Another test file over the model that is there: the figures move, and what is learned from does not.
+    dataset = (made / "work" / "dataset" / "events.parquet").read_bytes()
+    (made / "test.txt").write_text("u0 nowhere\nu1 nowhere else\nstranger i1\n", encoding="utf-8")
+    monkeypatch.setattr(BenchmarkRun, "_train", lambda run: None)
+    figures = benchmark(monkeypatch, made, *arguments)
+    assert (figures["users"], figures["recall@20"], figures["ndcg@20"]) == (2, 0, 0)
+    assert figures["held_out_items_not_in_the_catalogue"] == 2
+    assert figures["left_out"] == {"user_without_train": 1}
+    assert (made / "work" / "dataset" / "events.parquet").read_bytes() == dataset
 
 
 def test_what_the_protocol_fixes_cannot_be_set(

@@ -17,9 +17,9 @@ def test_heads_must_divide_the_dimension_of_a_self_attention_encoder() -> None:
 
 
 def test_what_a_positive_competes_with_and_what_gaps_end_at_follow_from_the_recipe() -> None:
-    assert TowerSettings().rivals == "batch"
-    assert TowerSettings(in_batch_negatives=False).rivals == "uniform"
-    assert TowerSettings(loss="gbce").rivals == "uniform"
+    assert TowerSettings().negatives == "batch"
+    assert TowerSettings(in_batch_negatives=False).negatives == "uniform"
+    assert TowerSettings(loss="gbce").negatives == "uniform"
     assert TowerSettings().gaps_to == "request"
     assert TowerSettings(positions="all").gaps_to == "next"
 

@@ -143,7 +143,10 @@ class _Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, last_only: bool) -> Tensor:
-        """x (B, N, D), mask (B, 1, N, N) True where attention may look → (B, N, D), or (B, 1, D) if `last_only`."""
+        """x (B, N, D), mask (B, 1 or H, N, N): True where attention may look, or what is added to its scores.
+
+        Returns (B, N, D), or (B, 1, D) if `last_only`.
+        """
         normed = self.norm_attention(x)
         asked = normed[:, -1:] if last_only else normed  # (B, Q, D)
         query = self._split(self.query(asked))
@@ -164,8 +167,10 @@ class _Block(nn.Module):
 class SelfAttentionEncoder(SequenceEncoder):
     """A causal transformer over the events (SASRec, Kang and McAuley 2018).
 
-    An event's place counts from the newest one; or from the oldest, which is the same for every later position and
-    therefore what learning from all of them needs. Where only the newest is asked, the last block computes it alone.
+    Order comes in by a vector for each place, counted from the newest event; or by a bias of attention for each
+    distance between two events (the scalar form of T5, Raffel et al. 2020), which is alike at every position of a
+    sequence and therefore what learning from all of them needs. Where only the newest is asked, the last block
+    computes it alone.
     """
 
     def __init__(
@@ -175,11 +180,12 @@ class SelfAttentionEncoder(SequenceEncoder):
         blocks: int,
         heads: int,
         dropout: float,
-        places_from: Literal["newest", "oldest"] = "newest",
+        order: Literal["place", "distance"] = "place",
     ) -> None:
         super().__init__()
-        self.places_from = places_from
-        self.position = nn.Parameter(torch.randn(length_max, dimension) * 0.02)
+        by_place = order == "place"
+        self.position = nn.Parameter(torch.randn(length_max, dimension) * 0.02) if by_place else None
+        self.distance = None if by_place else nn.Parameter(torch.zeros(blocks, heads, length_max))
         self.blocks = nn.ModuleList(_Block(dimension, heads, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(dimension)
         self.dropout = nn.Dropout(dropout)
@@ -198,17 +204,20 @@ class SelfAttentionEncoder(SequenceEncoder):
 
     def _attended(self, events: Tensor, present: Tensor, last_only: bool) -> Tensor:
         length = events.shape[1]
-        if self.places_from == "newest":
-            place = self.position[-length:]  # (N, D)
-        else:
-            place = self.position[(present.cumsum(dim=1) - 1).clamp_min(0)]  # (B, N, D)
-        x: Tensor = self.dropout(events + place) * present[:, :, None]
-        causal = torch.ones(length, length, dtype=torch.bool, device=events.device).tril()
+        if self.position is not None:
+            events = events + self.position[-length:]
+        x: Tensor = self.dropout(events) * present[:, :, None]
+        place = torch.arange(length, device=events.device)
+        distance = place[:, None] - place  # (N, N), newer event by older
         # Each position sees itself too, so that a padded row never softmaxes over nothing.
-        itself = torch.eye(length, dtype=torch.bool, device=events.device)
-        mask = ((causal & present[:, None, :]) | itself)[:, None]  # (B, 1, N, N)
+        mask = (((distance >= 0) & present[:, None, :]) | (distance == 0))[:, None]  # (B, 1, N, N)
         for number, block in enumerate(self.blocks):
-            x = block(x, mask, last_only=last_only and number == len(self.blocks) - 1)
+            if self.distance is not None:
+                bias = self.distance[number][:, distance.clamp_min(0)]  # (H, N, N)
+                looks = torch.where(mask, bias, -torch.inf)  # (B, H, N, N)
+            else:
+                looks = mask
+            x = block(x, looks, last_only=last_only and number == len(self.blocks) - 1)
         return x
 
 
@@ -221,5 +230,5 @@ def sequence_encoder(towers: TowerSettings, length_max: int) -> SequenceEncoder:
         return CnnEncoder(dimension, length_max, towers.blocks, towers.dropout)
     if towers.encoder == "gru":
         return GruEncoder(dimension, towers.blocks, towers.dropout)
-    places_from: Literal["newest", "oldest"] = "oldest" if towers.positions == "all" else "newest"
-    return SelfAttentionEncoder(dimension, length_max, towers.blocks, towers.heads, towers.dropout, places_from)
+    order: Literal["place", "distance"] = "distance" if towers.positions == "all" else "place"
+    return SelfAttentionEncoder(dimension, length_max, towers.blocks, towers.heads, towers.dropout, order)

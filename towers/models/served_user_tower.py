@@ -62,8 +62,8 @@ class CompiledUserTower:
         with torch.inference_mode():
             self._event_in = _array(tower.event_in.weight.T)
             self._event_type = _array(tower.event_type.weight + tower.event_in.bias)
-            self._gap, self._position = _array(tower.gap.weight), _array(encoder.position)
-            self._from_oldest = encoder.places_from == "oldest"
+            self._gap = _array(tower.gap.weight)
+            self._position, self._distance = _order(encoder)
             self._norm_attention = _norm(block.norm_attention)
             self._ask, self._ask_offset, self._answer, self._answer_offset = _folded_attention(block)
             self._block_norm, self._block_mlp = _norm(block.norm_mlp), _Mlp(block.mlp)
@@ -82,12 +82,11 @@ class CompiledUserTower:
         offsets, vectors = _gather(arrays.item_row, item_vectors)
         events = vectors @ self._event_in  # (E, D), oldest first, request after request
         read = (arrays.item_row, arrays.event_type, arrays.gap_bucket)
-        place = (self._position, self._from_oldest)
         newest, normed_newest = _finish_events(
-            *read, offsets, self._event_type, self._gap, *place, *self._norm_attention, events
+            *read, offsets, self._event_type, self._gap, self._position, *self._norm_attention, events
         )
         asked = normed_newest @ self._ask + self._ask_offset  # (B, heads · D)
-        kept = newest + _attend(offsets, events, asked) @ self._answer + self._answer_offset
+        kept = newest + _attend(offsets, events, asked, self._distance) @ self._answer + self._answer_offset
         kept += self._block_mlp(_layer_norm(kept, *self._block_norm))
         total = arrays.feature @ self._features + self._features_offset
         _add_present(offsets, _layer_norm(kept, *self._encoder_norm), total)
@@ -128,6 +127,17 @@ def _array(values: Tensor) -> FloatArray:
 
 def _norm(layer: nn.LayerNorm) -> tuple[FloatArray, FloatArray, float]:
     return _array(layer.weight), _array(layer.bias), layer.eps
+
+
+def _order(encoder: SelfAttentionEncoder) -> tuple[FloatArray, FloatArray]:
+    """The vector of each place (N, D) and the bias of each head and distance (H, N); zeros for what is not learned."""
+    heads, dimension = encoder.blocks[0].heads, encoder.norm.normalized_shape[0]
+    if encoder.position is not None:
+        position = _array(encoder.position)
+        return position, np.zeros((heads, len(position)), np.float32)
+    assert encoder.distance is not None
+    distance = _array(encoder.distance[0])
+    return np.zeros((distance.shape[1], dimension), np.float32), distance
 
 
 def _folded_attention(block: _Block) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -183,7 +193,6 @@ def _finish_events(
     type_table: FloatArray,
     gap_table: FloatArray,
     position: FloatArray,
-    from_oldest: bool,
     weight: FloatArray,
     bias: FloatArray,
     eps: float,
@@ -199,11 +208,10 @@ def _finish_events(
     normed = np.zeros((request_count, dimension), np.float32)
     for request in range(request_count):
         column = length - (offsets[request + 1] - offsets[request])
-        skipped = column if from_oldest else 0
         for event in range(offsets[request], offsets[request + 1]):
             line = events[event]
             kind, gap = type_table[event_type[request, column]], gap_table[gap_bucket[request, column]]
-            place_vector = position[column - skipped]
+            place_vector = position[column]
             for place in range(dimension):
                 line[place] += kind[place] + gap[place] + place_vector[place]
             if column == length - 1:
@@ -240,8 +248,11 @@ def _layer_norm(x: FloatArray, weight: FloatArray, bias: FloatArray, eps: float)
 
 
 @reordered_kernel
-def _attend(offsets: Int64Array, events: FloatArray, asked: FloatArray) -> FloatArray:
-    """(B, H · D) for each head the mean of the events (E, D), weighted by softmax of their product with `asked`."""
+def _attend(offsets: Int64Array, events: FloatArray, asked: FloatArray, distance: FloatArray) -> FloatArray:
+    """(B, H · D) for each head the mean of the events (E, D), weighted by softmax of their product with `asked`.
+
+    `distance` (H, N) is added by how many events are newer.
+    """
     dimension = events.shape[1]
     head_count = asked.shape[1] // dimension
     longest = 0
@@ -257,7 +268,7 @@ def _attend(offsets: Int64Array, events: FloatArray, asked: FloatArray) -> Float
             question = asked[request, head * dimension : (head + 1) * dimension]
             highest = np.float32(-np.inf)
             for event in range(count):
-                line, score = events[begin + event], np.float32(0)
+                line, score = events[begin + event], distance[head, count - 1 - event]
                 for place in range(dimension):
                     score += question[place] * line[place]
                 weights[event] = score

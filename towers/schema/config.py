@@ -28,6 +28,7 @@ from towers.settings import (
     TrainingSettings,
 )
 from towers.sources.settings import SourceSettings
+from towers.tuning.settings import TuneSettings
 
 PACKAGE_PREFIX = "package:"
 TIMESTAMP_FORMATS = ("iso8601", "epoch_s", "epoch_ms", "epoch_us")
@@ -201,6 +202,7 @@ class ShopConfig(Section):
     sources: SourceSettings = SourceSettings()
     ranker: RankerSettings = RankerSettings()
     training: TrainingSettings = TrainingSettings()
+    tune: TuneSettings = TuneSettings()
     index: dict[str, Any] = Field(default_factory=dict, description="Read by python -m index rebuild.")
 
     @property

@@ -40,12 +40,16 @@ def profile_of(array: NDArray[Any]) -> ProfileSettings:
 
 
 def profiles(histories: HistoryBatch, settings: ProfileSettings, item_count: int) -> Profiles:
-    """The profiles of a batch; an item that came several times counts when it came last. Rows ≥ item_count: none."""
+    """The profiles of a batch; an item that came several times counts when it came last. Rows ≥ item_count: none.
+
+    Items of one moment weigh the same: how many items came after it is what `half_life_items` counts.
+    """
     seen = scratch("seen", item_count, np.bool_)
     return Profiles(
         *_profiles(
             histories.offsets,
             histories.item_row,
+            histories.time_s,
             histories.age_days,
             item_count,
             settings.items_max,
@@ -60,6 +64,7 @@ def profiles(histories: HistoryBatch, settings: ProfileSettings, item_count: int
 def _profiles(
     offsets: Int64Array,
     item_row: Int32Array,
+    time_s: Int64Array,
     age_days: FloatArray,
     item_count: int,
     items_max: int,
@@ -75,7 +80,7 @@ def _profiles(
     out = np.zeros(request_count + 1, np.int64)
     end = 0
     for request in range(request_count):
-        begin = end
+        begin, newer, moment_s = end, 0, np.int64(0)
         for event in range(offsets[request + 1] - 1, offsets[request] - 1, -1):
             if end - begin == items_max:
                 break
@@ -83,9 +88,11 @@ def _profiles(
             if row >= item_count or seen[row]:
                 continue
             seen[row] = True
+            if end == begin or time_s[event] != moment_s:
+                newer, moment_s = end - begin, time_s[event]
             exponent = 0.0
             if half_life_items > 0:
-                exponent += (end - begin) / half_life_items
+                exponent += newer / half_life_items
             if half_life_days > 0:
                 exponent += age_days[event] / half_life_days
             rows[end], weights[end] = row, max(0.5**exponent, 1e-6)

@@ -23,6 +23,7 @@ from towers.sources.fits.bpr import fit_bpr
 from towers.sources.fits.content import fit_content
 from towers.sources.fits.graph_filter import fit_graph_filter
 from towers.sources.fits.item_item import fit_item_item
+from towers.sources.fits.light_gcn import fit_light_gcn
 from towers.sources.fits.segment import fit_segment
 from towers.sources.fits.trending import fit_trending
 from towers.sources.fits.user_user import fit_user_user
@@ -49,6 +50,7 @@ KINDS: Mapping[str, Kind] = {
     "user_user": Kind(lambda log, settings, _: fit_user_user(log, settings.user_user), UserLists),
     "als": Kind(lambda log, settings, seed: fit_als(log, settings.als, seed), FoldedFactors),
     "bpr": Kind(lambda log, settings, seed: fit_bpr(log, settings.bpr, seed), ItemFactors),
+    "light_gcn": Kind(lambda log, settings, seed: fit_light_gcn(log, settings.light_gcn, seed), ItemFactors),
     "graph_filter": Kind(lambda log, settings, seed: fit_graph_filter(log, settings.graph_filter, seed), ItemLists),
     "content": Kind(lambda log, settings, _: fit_content(log, settings.content), ItemLists),
     "trending": Kind(lambda log, settings, _: fit_trending(log, settings.trending), FixedLists),
@@ -73,7 +75,7 @@ def sources_at(
     names = settings.candidates.further
     if not names:
         return {}
-    until_s = as_of_s if settings.training.sources_end == "cut" else min(as_of_s, towers_until_s)
+    until_s = settings.training.learned_until_s(as_of_s, towers_until_s)
     return fit_sources(SourceLog.of(data, until_s), names, settings.sources, settings.training.seed)
 
 

@@ -32,7 +32,9 @@ class ProfileSettings(_Section):
     items_max: int = Field(
         default=200, ge=1, le=1_000_000, description="Newest distinct items of a shopper that are read."
     )
-    half_life_items: float = Field(default=0.0, ge=0, description="Items after which the weight halves; 0: never.")
+    half_life_items: float = Field(
+        default=0.0, ge=0, description="Newer items, of later moments, that halve the weight; 0: none do."
+    )
     half_life_days: float = Field(default=0.0, ge=0, description="Days after which the weight halves; 0: never.")
 
 
@@ -81,13 +83,28 @@ class BprSettings(_Section):
     profile: ProfileSettings = ProfileSettings()
 
 
+class LightGcnSettings(_Section):
+    """Item vectors learned through the propagation over the graph of users and items."""
+
+    dimension: int = Field(default=64, ge=1, le=512, description="Numbers of a vector.")
+    layers: int = Field(default=1, ge=1, le=4, description="Steps from items over users to items.")
+    epochs_max: int = Field(default=30, ge=1, le=1_000, description="Passes over all users' items.")
+    patience: int = Field(default=2, ge=0, description="Epochs without gain on a held-out share before it stops.")
+    batch_size: int = Field(default=8_192, ge=1, description="Pairs of user and item in a step.")
+    negatives: int = Field(default=1_024, ge=1, le=100_000, description="Items drawn against a whole batch.")
+    temperature: float = Field(default=0.2, gt=0, description="Products are divided by it in the softmax.")
+    learning_rate: float = Field(default=0.01, gt=0, description="Adam's step size.")
+    regularization: float = Field(default=1e-4, ge=0, description="What an item vector's squared length costs.")
+    profile: ProfileSettings = ProfileSettings()
+
+
 class GraphFilterSettings(_Section):
     """A closed-form filter on the graph of users and items; its rows are kept as lists."""
 
     dimension: int = Field(default=256, ge=0, le=2_048, description="Eigenvectors of the low-pass part.")
-    step: float = Field(default=0.2, ge=0, description="What the low-pass part adds to each of its eigenvalues.")
-    sharpening: float = Field(default=1.0, ge=0, description="How strongly the largest eigenvalues are damped.")
-    own_exponent: float = Field(default=0.5, ge=0, le=1, description="A shopper's item counts by degree^-this.")
+    step: float = Field(default=0.3, ge=0, description="What the low-pass part adds to each of its eigenvalues.")
+    sharpening: float = Field(default=1.3, ge=0, description="How strongly the largest eigenvalues are damped.")
+    own_exponent: float = Field(default=0.3, ge=0, le=1, description="A shopper's item counts by degree^-this.")
     popularity_exponent: float = Field(default=0.5, ge=0, le=1, description="What is brought counts by degree^this.")
     neighbours: int = Field(default=300, ge=1, le=2_000, description="Items kept in each list.")
     profile: ProfileSettings = ProfileSettings()
@@ -139,6 +156,9 @@ class UserUserSettings(_Section):
         default=0.5, ge=0, le=1, description="Power of a user's squared length in the denominator; 0.5 is the cosine."
     )
     likeness_power: float = Field(default=1.0, ge=0, description="A user's items count his likeness to this power.")
+    nearness_half_life: float = Field(
+        default=0.0, ge=0, description="Items from the newest common one, in a user's order, that halve; 0: never."
+    )
     profile: ProfileSettings = ProfileSettings(items_max=100)
 
 
@@ -188,6 +208,7 @@ class SourceSettings(_Section):
     item_item: ItemItemSettings = ItemItemSettings()
     als: AlsSettings = AlsSettings()
     bpr: BprSettings = BprSettings()
+    light_gcn: LightGcnSettings = LightGcnSettings()
     graph_filter: GraphFilterSettings = GraphFilterSettings()
 
     bought_next: BoughtNextSettings = BoughtNextSettings()

@@ -29,7 +29,8 @@ class UserLists:
 
     A user's likeness to a shopper of profile p is Σ p_i · item_weight_i² over the items that both have, times
     user_scale, over the length of p · item_weight. An item's score is the sum, over those of the most similar users
-    that have it, of their likeness to the power `limits[1]`.
+    that have it, of their likeness to the power `limits[1]`, halved for every `limits[2]` places that the item lies
+    from the common one of highest p in the user's list (0: never halved; Garg et al. 2019).
 
     Attributes:
         user_offsets: (U + 1,) int64; user `u` has `user_items[user_offsets[u]:user_offsets[u + 1]]`, newest first.
@@ -38,7 +39,7 @@ class UserLists:
         item_users: (M,) int32.
         item_weight: (n,) float32, what a common item counts, 0 or more.
         user_scale: (U,) float32, what a user's sum of common items is multiplied by.
-        limits: (2,) float64: how many similar users are summed, and that power.
+        limits: (3,) float64: how many similar users are summed, that power, and those places.
         profile: how a shopper's items are weighed.
     """
 
@@ -71,6 +72,8 @@ class UserLists:
             self.user_scale,
             int(self.limits[0]),
             float(self.limits[1]),
+            float(self.limits[2]),
+            scratch("own", self.item_count, np.float32),
             scratch("user_sums", len(self.user_scale), np.float32),
             scratch("sums", self.item_count, np.float32),
         )
@@ -117,8 +120,8 @@ class UserLists:
                 raise SourceInvalid(f"array {name} has {len(values)} values for {len(offsets) - 1} lists")
             if len(values) and not (np.isfinite(values).all() and values.min() >= 0):
                 raise SourceInvalid(f"array {name} holds what is not 0 or more")
-        if len(limits) != 2 or not np.isfinite(limits).all() or not 1 <= limits[0] < 2**31 or limits[1] < 0:
-            raise SourceInvalid(f"array limits is {limits.tolist()}; expected users, 1 or more, and a power, 0 or more")
+        if len(limits) != 3 or not np.isfinite(limits).all() or not 1 <= limits[0] < 2**31 or limits.min() < 0:
+            raise SourceInvalid(f"array limits is {limits.tolist()}; expected users, 1 or more, and two numbers from 0")
         return cls(
             user_offsets, user_items, item_offsets, item_users, item_weight, user_scale, limits, profile_of(profile)
         )
@@ -150,10 +153,12 @@ def _ask(
     user_scale: FloatArray,
     neighbour_count: int,
     power: float,
+    half_life: float,
+    own_weight: FloatArray,
     user_sums: FloatArray,
     sums: FloatArray,
 ) -> tuple[Int64Array, Int32Array, FloatArray]:
-    """The scored items of each profile; `user_sums` (U,) and `sums` (n,) are zeros before and after."""
+    """The scored items of each profile; `own_weight` and `sums` (n,), `user_sums` (U,) are zeros before and after."""
     request_count, item_count = len(offsets) - 1, len(item_offsets) - 1
     rows, scores = np.empty(0, np.int32), np.empty(0, np.float32)
     out = np.zeros(request_count + 1, np.int64)
@@ -169,12 +174,17 @@ def _ask(
         if end + min(room, item_count) > len(rows):
             rows, scores = _longer(rows, scores, end, end + min(room, item_count))
         begin = end
+        for place in range(offsets[request], offsets[request + 1]):
+            own_weight[item_row[place]] = weight[place]
         for place in range(len(users)):
-            counts = np.float32(likeness[place] ** power)
-            if counts == 0:
-                continue
-            for at in range(user_offsets[users[place]], user_offsets[users[place] + 1]):
-                row = user_items[at]
+            first, last = user_offsets[users[place]], user_offsets[users[place] + 1]
+            common = _common(user_items[first:last], own_weight) if half_life > 0 else 0
+            for at in range(first, last):
+                row, counts = user_items[at], np.float32(likeness[place] ** power)
+                if half_life > 0:
+                    counts *= np.float32(0.5 ** (abs(at - first - common) / half_life))
+                if counts == 0:
+                    continue
                 if sums[row] == 0:
                     rows[end] = row
                     end += 1
@@ -182,8 +192,20 @@ def _ask(
         for place in range(begin, end):
             scores[place] = sums[rows[place]]
             sums[rows[place]] = 0
+        for place in range(offsets[request], offsets[request + 1]):
+            own_weight[item_row[place]] = 0
         out[request + 1] = end
     return out, rows[:end], scores[:end]
+
+
+@kernel
+def _common(items: Int32Array, own_weight: FloatArray) -> int:
+    """The place of the item that the shopper's profile weighs most; the first of equal ones, 0 where none is common."""
+    best, heaviest = 0, np.float32(0)
+    for place in range(len(items)):
+        if own_weight[items[place]] > heaviest:
+            best, heaviest = place, own_weight[items[place]]
+    return best
 
 
 @kernel

@@ -1,6 +1,8 @@
 """One training loop for every model: AdamW, one-cycle rate, clipping, early stopping, checkpoint and resume.
 
-Random choices of an epoch are seeded by (seed, epoch), so that a resumed run repeats what an unbroken one does.
+Random choices of an epoch are seeded by (seed, epoch), so that a resumed run repeats what an unbroken one does. Under
+torchrun the processes average their gradients (`distributed`). With bfloat16 the forward pass is autocast; weights,
+gradients, optimizer and validation stay float32.
 Checkpoints are safetensors with a JSON header, written beside and renamed.
 """
 
@@ -9,7 +11,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +25,8 @@ from rich.text import Text
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from towers.training import distributed
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,30 @@ class Checkpoint:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """An epoch that ended: its number from 1, mean loss, validation score (NaN: none), last rate, and seconds."""
+
+    task: str
+    number: int
+    loss: float
+    score: float
+    learning_rate: float
+    seconds: float
+
+
+class Watcher(Protocol):
+    """Hears how a training goes; what it raises ends the training."""
+
+    def begun(self, task: str, epochs_done: int) -> None:
+        """A task begins, or goes on after so many epochs of an interrupted run."""
+        ...
+
+    def ended(self, epoch: Epoch) -> None:
+        """An epoch ended, and its checkpoint is written."""
+        ...
+
+
 class Task(Protocol):
     """One model's training problem."""
 
@@ -67,7 +97,7 @@ class Task(Protocol):
         ...
 
     def losses(self, epoch: int) -> Iterator[Tensor]:
-        """One scalar loss a step; the loop differentiates it before it asks for the next."""
+        """One scalar loss a step of this process; the loop differentiates it before it asks for the next."""
         ...
 
     def validate(self) -> float:
@@ -75,7 +105,15 @@ class Task(Protocol):
         ...
 
 
-def fit(task: Task, schedule: Schedule, seed: int, checkpoint: Checkpoint | None, progress: Progress) -> FitResult:
+def fit(
+    task: Task,
+    schedule: Schedule,
+    seed: int,
+    checkpoint: Checkpoint | None,
+    progress: Progress,
+    precision: torch.dtype = torch.float32,
+    watcher: Watcher | None = None,
+) -> FitResult:
     """Trains until validation stops improving or the epochs end, and leaves the best weights in the model.
 
     Args:
@@ -84,27 +122,44 @@ def fit(task: Task, schedule: Schedule, seed: int, checkpoint: Checkpoint | None
         seed: seeds every epoch together with its number.
         checkpoint: where to write after each epoch and to resume from; None for no checkpoints.
         progress: shows loss, rate and remaining time.
+        precision: of the forward pass in training, float32 or bfloat16.
+        watcher: hears of every epoch; under torchrun in the first process alone.
     """
     parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    total = max(schedule.epochs_max * task.step_count(), 1)
+    device = next(task.model.parameters()).device
+    step_count = -(-task.step_count() // distributed.process_count())
+    total = max(schedule.epochs_max * step_count, 1)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _one_cycle(step / total))
     run = _Run(task.model, optimizer, rates)
     if checkpoint is not None:
         run.resume(checkpoint)
+    _stand_together(task.model, run.epoch, device)
+    watcher = watcher if distributed.is_first() else None
+    if watcher is not None:
+        watcher.begun(task.name, run.epoch)
     last = schedule.epochs_max if schedule.stop_after is None else schedule.stop_after
-    bar = progress.add_task(task.name, total=last * task.step_count(), completed=run.epoch * task.step_count(), note="")
+    bar = progress.add_task(task.name, total=last * step_count, completed=run.epoch * step_count, note="")
     while run.epoch < last and not run.patience_spent(schedule.patience):
-        torch.manual_seed(seed * 1_000_003 + run.epoch)
+        started = time.monotonic()
+        torch.manual_seed(seed * 1_000_003 + run.epoch + (distributed.process_number() << 40))
         task.model.train()
-        loss = _epoch(task, run, schedule.gradient_norm_max, lambda note: progress.update(bar, advance=1, note=note))
+        autocast = _autocast(device, precision)
+        losses = _forward(task.losses(run.epoch), autocast)
+        loss = _epoch(
+            task, losses, run, schedule.gradient_norm_max, lambda note: progress.update(bar, advance=1, note=note)
+        )
         task.model.eval()
         with torch.inference_mode():
-            run.finish_epoch(loss, task.validate())
-        if checkpoint is not None:
+            score = task.validate() if distributed.is_first() else math.nan
+        run.finish_epoch(loss, distributed.of_first(score, device))
+        if checkpoint is not None and distributed.is_first():
             run.save(checkpoint)
+        if watcher is not None:
+            rate = float(optimizer.param_groups[0]["lr"])
+            watcher.ended(Epoch(task.name, run.epoch, *run.history[-1], rate, time.monotonic() - started))
     run.restore_best()
-    progress.update(bar, completed=last * task.step_count(), note=f"best score {run.best_score:.4f}")
+    progress.update(bar, completed=last * step_count, note=f"best score {run.best_score:.4f}")
     task.model.eval()
     return FitResult(run.best_epoch, run.best_score, run.history)
 
@@ -124,6 +179,7 @@ def progress_bar() -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         _RateColumn(),
+        TextColumn("ETA"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
@@ -134,21 +190,58 @@ def _one_cycle(part: float) -> float:
     return max(part / 0.1, 0.01) if part < 0.1 else 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (part - 0.1) / 0.9))
 
 
-def _epoch(task: Task, run: _Run, gradient_norm_max: float, show: Callable[[str], None]) -> float:
+def _stand_together(model: nn.Module, epoch: int, device: torch.device) -> None:
+    """All processes go on from the same epoch with the same weights."""
+    if distributed.of_first(epoch, device) != epoch:
+        raise RuntimeError(
+            f"process {distributed.process_number()} would go on after epoch {epoch} and the first one elsewhere; "
+            "under torchrun all processes need the same run directory"
+        )
+    distributed.share_weights(model.state_dict().values())
+
+
+def _autocast(device: torch.device, precision: torch.dtype) -> Callable[[], AbstractContextManager[object]]:
+    if precision == torch.float32:
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype=precision)
+
+
+def _forward(losses: Iterator[Tensor], autocast: Callable[[], AbstractContextManager[object]]) -> Iterator[Tensor]:
+    """The losses, each computed within autocast; differentiating it is left outside."""
+    while True:
+        with autocast():
+            loss = next(losses, None)
+        if loss is None:
+            return
+        yield loss
+
+
+def _epoch(
+    task: Task, losses: Iterator[Tensor], run: _Run, gradient_norm_max: float, show: Callable[[str], None]
+) -> float:
+    parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
+    device = parameters[0].device
     total, steps = 0.0, 0
-    for loss in task.losses(run.epoch):
+    while True:
+        loss = next(losses, None)
+        learning = distributed.count(loss is not None, device)
+        if not learning:
+            break
         run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(task.model.parameters(), gradient_norm_max)
-        run.optimizer.step()
-        run.rates.step()
-        total, steps = total + float(loss.detach()), steps + 1
+        if loss is not None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach()) / learning
+        steps += 1
         if not math.isfinite(total):
             raise FloatingPointError(
                 f"{task.name}: the loss became {total} in step {steps} of epoch {run.epoch + 1}; lower learning_rate"
             )
-        show(f"loss {total / steps:.4f}")
-    return total / max(steps, 1)
+        distributed.average_gradients(parameters, learning)
+        nn.utils.clip_grad_norm_(task.model.parameters(), gradient_norm_max)
+        run.optimizer.step()
+        run.rates.step()
+        show(f"loss {total * distributed.process_count() / steps:.4f}")
+    return distributed.total(total, device) / max(steps, 1)
 
 
 class _Run:

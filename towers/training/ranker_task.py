@@ -16,6 +16,7 @@ from towers.models.ranker_losses import binary_loss, listwise_loss, squared_loss
 from towers.schema import LogTooShortError
 from towers.settings import HeadLossWeights, RankerSettings
 from towers.training.cuts import CutExamples
+from towers.training.distributed import own_steps
 from towers.training.ranker_outputs import candidate_ndcg, ranker_logits
 
 
@@ -80,7 +81,7 @@ class RankerTask:
         """The loss of each step of the epoch, candidates (or whole requests) in a new order."""
         random = np.random.default_rng((self.seed, epoch))
         order = self._order(random)
-        for chosen in np.array_split(order, self._ends(order)):
+        for chosen in own_steps(np.array_split(order, self._ends(order))):
             parts = [
                 self._take(place, self._row[chosen][self._cut[chosen] == place]) for place in range(len(self.cuts))
             ]

@@ -35,14 +35,16 @@ from towers.recommender import UserEmbedder
 from towers.schema import Dataset
 from towers.settings import LearningSettings
 from towers.sources.registry import sources_at
+from towers.training import distributed
 from towers.training.carrying import carry_weights
 from towers.training.cuts import DAY_S, CutExamples, RetrieverFactory, bought_between, build_cut
 from towers.training.head_targets import check_heads
-from towers.training.loop import Checkpoint, FitResult, Schedule, fit
+from towers.training.loop import Checkpoint, FitResult, Schedule, Watcher, fit
 from towers.training.ranker_calibration import Reliability, calibrate, copy_calibration
 from towers.training.ranker_outputs import candidate_ndcg, ranker_heads, ranker_logits
 from towers.training.ranker_quality import ranker_quality, write_reliability
 from towers.training.ranker_task import RankerLoss, RankerTask
+from towers.training.record import RunRecord, versions
 from towers.training.tower_task import Towers, TowerTask, embed_items
 from towers.training.visits import find_visits
 
@@ -57,7 +59,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class _Stage:
+class Stage:
     """Towers trained until one moment, with the data as their encoders see it and all item vectors (n, D)."""
 
     towers_end_s: int
@@ -66,6 +68,18 @@ class _Stage:
     result: FitResult
     vectors: FloatArray
     embedder: UserEmbedder
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a phase's ranker learns from: the cuts, and the one to be judged by, None in a refit.
+
+    `stage` is the newest towers', whose vectors the held-out cut has too.
+    """
+
+    stage: Stage
+    cuts: list[CutExamples]
+    held_out: CutExamples | None
 
 
 @dataclass
@@ -87,11 +101,13 @@ class TrainingRun:
 
     def __post_init__(self) -> None:
         self.device = choose_device(self.settings.training.device)
-        self._fingerprint = _fingerprint(self.dataset, self.settings)
+        self.precision = choose_precision(self.settings.training.precision, self.device)
+        self._fingerprint = f"{fingerprint(self.dataset, self.settings)}-{distributed.process_count()}"
+        self._watcher: Watcher | None = None
         if self.settings.training.threads:
             torch.set_num_threads(self.settings.training.threads)
 
-    def _checkpoint(self, phase: str, model: str) -> Checkpoint:
+    def _checkpoint(self, phase: str, model: str) -> Checkpoint | None:
         """A checkpoint of other data or settings is not resumed."""
         return Checkpoint(self.directory / "checkpoints" / f"{phase}-{model}.safetensors", self._fingerprint)
 
@@ -105,11 +121,32 @@ class TrainingRun:
         started = time.monotonic()
         end_s = self.train_end_s()
         validation_s = self.settings.training.validation_days * DAY_S
+        record = RunRecord(self.directory)
+        if distributed.is_first():
+            record.open(self._about(), going_on=(self.directory / "checkpoints").exists())
+        self._watcher = record
         tuned = self._phase("validate", end_s - validation_s, end_s, None)
         refitted = self._phase("refit", end_s, None, tuned)
         metrics = {**_finite(tuned.model.metrics), "seconds": round(time.monotonic() - started, 1)}
-        shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
+        if distributed.is_first():
+            record.close(metrics)
+            shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
         return TrainedModel(**{**refitted.model.__dict__, "metrics": metrics})
+
+    def _about(self) -> dict[str, Any]:
+        """What the run directory says of a run: enough to repeat it."""
+        return {
+            "fingerprint": self._fingerprint,
+            "seed": self.settings.training.seed,
+            "train_end_s": self.train_end_s(),
+            "device": str(self.device),
+            "precision": str(self.precision).removeprefix("torch."),
+            "processes": distributed.process_count(),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+            "dataset": self.dataset.meta.model_dump(mode="json"),
+            "settings": self.settings.model_dump(mode="json"),
+        }
 
     def learn_again(self, model: TrainedModel) -> TrainedModel:
         """The towers learn on with the events until the end of training, for as many epochs as were chosen.
@@ -122,7 +159,8 @@ class TrainingRun:
         chosen = Fitted(model, FitResult(model.metrics["towers"]["epochs"], math.nan), FitResult(0, math.nan))
         torch.manual_seed(settings.training.seed)
         towers, _ = self._fit_towers("again", data, end_s, chosen, begin=model)
-        shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
+        if distributed.is_first():
+            shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
         return replace(
             model,
             encoders=data.encoders,
@@ -131,8 +169,8 @@ class TrainingRun:
             towers_until_s=end_s,
         )
 
-    def _phase(self, name: str, ranker_end_s: int, validation_end_s: int | None, tuned: Fitted | None) -> Fitted:
-        """One phase; the ranker's youngest training cut has its whole horizon before `ranker_end_s`."""
+    def _examples(self, name: str, ranker_end_s: int, held_out: bool, tuned: Fitted | None) -> Examples:
+        """Fits the towers and asks at every cut; the youngest has its whole horizon before `ranker_end_s`."""
         settings = self.settings
         ranker = settings.ranker
         newest = ranker_end_s - ranker.horizon_days * DAY_S
@@ -146,10 +184,15 @@ class TrainingRun:
             label = name if len(stages) == 1 else f"{name} {place} of {len(stages)}"
             stage = self._stage(label, towers_end_s, tuned)
             cuts += [self._cut(f"{label} cut", stage, model, cut_s) for cut_s in own_cuts]
-        data, towers, towers_result = stage.data, stage.towers, stage.result
-        held_out = None
-        if validation_end_s is not None:
-            held_out = self._cut(f"{name} held out", stage, model, ranker_end_s)
+        judged = self._cut(f"{name} held out", stage, model, ranker_end_s) if held_out else None
+        return Examples(stage, cuts, judged)
+
+    def _phase(self, name: str, ranker_end_s: int, validation_end_s: int | None, tuned: Fitted | None) -> Fitted:
+        """One phase: towers, cuts, ranker; with a validation period also its figures."""
+        settings = self.settings
+        examples = self._examples(name, ranker_end_s, validation_end_s is not None, tuned)
+        stage, cuts, held_out = examples.stage, examples.cuts, examples.held_out
+        data, towers, towers_result, towers_end_s = stage.data, stage.towers, stage.result, stage.towers_end_s
         torch.manual_seed(settings.training.seed)  # again: a resumed run may have drawn nothing for the towers
         model = Ranker(ranker_shape(settings))
         ranker_result = self._fit_ranker(name, model, cuts, held_out, tuned)
@@ -166,7 +209,7 @@ class TrainingRun:
             ranker_end_s,
             metrics,
         )
-        if validation_end_s is not None:
+        if validation_end_s is not None and distributed.is_first():
             metrics["validation"] |= self._judge(trained, ranker_end_s, validation_end_s)
         return Fitted(trained, towers_result, ranker_result)
 
@@ -223,9 +266,10 @@ class TrainingRun:
             stop_after=tuned.towers.epochs if tuned is not None else None,
         )
         checkpoint = self._checkpoint(name, "towers")
-        return task.model, fit(task, schedule, settings.training.seed, checkpoint, self.progress)
+        seed = settings.training.seed
+        return task.model, fit(task, schedule, seed, checkpoint, self.progress, self.precision, self._watcher)
 
-    def _stage(self, label: str, towers_end_s: int, tuned: Fitted | None) -> _Stage:
+    def _stage(self, label: str, towers_end_s: int, tuned: Fitted | None) -> Stage:
         """Towers that learned from everything before a moment."""
         encoders = fit_encoders(self.dataset, self.settings, towers_end_s)
         data = encode(self.dataset, encoders, self.settings, towers_end_s)
@@ -234,13 +278,13 @@ class TrainingRun:
         towers, result = self._fit_towers(label, data, towers_end_s, tuned)
         vectors = embed_items(towers.item, ItemTensors.of(data.items, self.device)).cpu().numpy()
         embedder = UserEmbedder(towers.user.cpu(), vectors, self.settings.features.sequence_events_max)
-        return _Stage(towers_end_s, data, towers, result, vectors, embedder)
+        return Stage(towers_end_s, data, towers, result, vectors, embedder)
 
-    def _cut(self, label: str, stage: _Stage, ranker: Ranker, cut_s: int) -> CutExamples:
+    def _cut(self, label: str, stage: Stage, ranker: Ranker, cut_s: int) -> CutExamples:
         data, vectors, embedder = stage.data, stage.vectors, stage.embedder
-        table = item_table(
-            data, vectors, self.settings, cut_s, sources_at(data, self.settings, cut_s, stage.towers_end_s)
-        )
+        sources = sources_at(data, self.settings, cut_s, stage.towers_end_s)
+        known_s = self.settings.training.learned_until_s(cut_s, stage.towers_end_s)
+        table = item_table(data, vectors, self.settings, known_s, sources)
         examples = build_cut(data, self.settings, embedder, ranker, table, self.retrievers, cut_s)
         self.say(
             f"{label} {np.datetime64(cut_s, 's')}: {len(examples.user_row):,} users, "
@@ -272,7 +316,8 @@ class TrainingRun:
             ranker.gradient_norm_max,
             stop_after=tuned.ranker.epochs if tuned is not None else None,
         )
-        return fit(task, schedule, self.settings.training.seed, self._checkpoint(name, "ranker"), self.progress)
+        seed, checkpoint = self.settings.training.seed, self._checkpoint(name, "ranker")
+        return fit(task, schedule, seed, checkpoint, self.progress, self.precision, self._watcher)
 
     def _measure(
         self,
@@ -302,7 +347,8 @@ class TrainingRun:
             **ranker_quality(ranker.shape.heads, outputs, judged),
         }
         reliability = Reliability.of(outputs[:, 0], judged.label)
-        metrics["reliability"] = write_reliability(reliability, self.directory / "reliability.png")
+        if distributed.is_first():
+            metrics["reliability"] = write_reliability(reliability, self.directory / "reliability.png")
         for key, value in metrics["validation"].items():
             self.say(f"validation {key}: {value if isinstance(value, list) else round(value, 4)}")
         return metrics
@@ -314,7 +360,7 @@ def _finite(metrics: dict[str, Any]) -> dict[str, Any]:
     return finite
 
 
-def _fingerprint(dataset: Dataset, settings: LearningSettings) -> str:
+def fingerprint(dataset: Dataset, settings: LearningSettings) -> str:
     """16 hex digits over settings and data, every row of it."""
     digest = hashlib.sha256((settings.model_dump_json() + dataset.meta.model_dump_json()).encode())
     for table in (dataset.items, dataset.users):
@@ -328,10 +374,18 @@ def _fingerprint(dataset: Dataset, settings: LearningSettings) -> str:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """`auto` takes CUDA when there is one; `cuda` without one is an error."""
+    """`auto` takes CUDA when there is one, under torchrun a GPU a process; `cuda` without one is an error."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ValueError("training.device is cuda, but torch sees no CUDA device; use auto or cpu")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on CUDA and float32 on the CPU."""
+    half = wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda")
+    return torch.bfloat16 if half else torch.float32
 
 
 def _bought_before(data: LearningData, cut: CutExamples, cut_s: int) -> BoolArray:

@@ -19,6 +19,7 @@ from towers.models.losses import gbce, log_inclusion, sampled_softmax, shared_so
 from towers.models.user_tower import RequestTensors, SequenceTensors, UserTower
 from towers.schema import LogTooShortError
 from towers.settings import LearningSettings
+from towers.training.distributed import own_generator, own_steps
 from towers.training.visits import Visits
 from towers.training.windows import Windows, cut_windows
 
@@ -49,7 +50,7 @@ def embed_items(tower: ItemTower, items: ItemTensors) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What a step compares: R positives, P of each visit, with their rivals.
+    """What a step compares: R positives, P of each visit, with their negatives.
 
     Attributes:
         candidates: (C,) distinct item rows; those that are negatives, C' of them, stand first.
@@ -107,11 +108,14 @@ class TowerTask:
         if self.settings.towers.positions == "all":
             length = self.settings.features.sequence_events_max
             windows = cut_windows(self.visits, self._train, self.data.histories, length, generator)
-            for batch in windows.batches(batch_size, generator):
+            batches = own_steps(windows.batches(batch_size, generator))
+            generator = own_generator(generator, self.seed, epoch)
+            for batch in batches:
                 yield self._window_loss(batch, generator)
             return
         order = generator.permutation(self._train)
-        for begin in range(0, len(order), batch_size):
+        generator = own_generator(generator, self.seed, epoch)
+        for begin in own_steps(range(0, len(order), batch_size)):
             yield self._loss(np.sort(order[begin : begin + batch_size]), generator)
 
     def _request_arrays(self, chosen: Int64Array, sequence_events_max: int) -> RequestArrays:
@@ -167,15 +171,15 @@ class TowerTask:
         towers = self.settings.towers
         drawn = self.visits.draw_targets(chosen, towers.targets_per_visit, generator)  # (B, P)
         uniform = generator.choice(self._pool, towers.uniform_negatives)
-        rivals = np.unique(np.concatenate([drawn.ravel(), uniform]) if towers.rivals == "batch" else uniform)
-        others = np.setdiff1d(drawn, rivals)
-        candidates = np.concatenate([rivals, others])
+        negatives = np.unique(np.concatenate([drawn.ravel(), uniform]) if towers.negatives == "batch" else uniform)
+        others = np.setdiff1d(drawn, negatives)
+        candidates = np.concatenate([negatives, others])
         order = np.argsort(candidates)
         positive = order[np.searchsorted(candidates, drawn.ravel(), sorter=order)]
         visit, item = self.visits.all_targets(chosen)
-        column = np.minimum(np.searchsorted(rivals, item), len(rivals) - 1)
-        present = rivals[column] == item
-        blocked = torch.zeros(len(chosen), len(rivals), dtype=torch.bool, device=self.device)
+        column = np.minimum(np.searchsorted(negatives, item), len(negatives) - 1)
+        present = negatives[column] == item
+        blocked = torch.zeros(len(chosen), len(negatives), dtype=torch.bool, device=self.device)
         blocked[torch.as_tensor(visit[present]), torch.as_tensor(column[present])] = True
         return _Step(
             self._whole(candidates),
@@ -196,18 +200,18 @@ class TowerTask:
         """The loss of B users' vectors, each against the positives that its visit drew; candidates lead `vectors`."""
         towers = self.settings.towers
         users = user_vectors.repeat_interleave(towers.targets_per_visit, dim=0)  # (R, D)
-        rival_count = step.blocked.shape[1]
-        rivals = vectors[:rival_count]
+        negative_count = step.blocked.shape[1]
+        negatives = vectors[:negative_count]
         scale = self.model.scale_log.exp().clamp(max=100.0)
-        if towers.rivals == "batch":
-            rows, drawn = step.candidates[:rival_count], (step.drawn_count, towers.uniform_negatives)
+        if towers.negatives == "batch":
+            rows, drawn = step.candidates[:negative_count], (step.drawn_count, towers.uniform_negatives)
             log_included = log_inclusion(self._target_share[rows], *drawn, len(self._pool))
-            return sampled_softmax(users, rivals, step.positive, log_included, step.blocked, scale)
+            return sampled_softmax(users, negatives, step.positive, log_included, step.blocked, scale)
         own = vectors[step.positive]  # (R, D)
         if towers.loss == "gbce":
-            share = min(rival_count / max(len(self._pool) - 1, 1), 1.0)
-            return gbce(users, own, rivals, step.blocked, scale, share, towers.gbce_calibration)
-        return shared_softmax(users, own, rivals, step.blocked, scale)
+            share = min(negative_count / max(len(self._pool) - 1, 1), 1.0)
+            return gbce(users, own, negatives, step.blocked, scale, share, towers.gbce_calibration)
+        return shared_softmax(users, own, negatives, step.blocked, scale)
 
     def validate(self) -> float:
         """Mean recall@VALIDATION_K of later visits' targets, by exact search over the learnable items."""

@@ -70,6 +70,15 @@ def test_the_newest_items_of_a_user_are_kept() -> None:
     assert found == pytest.approx([0, 0, 1 / math.sqrt(3), 0, 0, 0])
 
 
+def test_items_near_the_newest_common_one_count_more() -> None:
+    settings = UserUserSettings.model_validate({**EQUAL, "nearness_half_life": 1})
+    whole = 1 / math.sqrt(3)  # user 0 has 2, 1, 0, newest first; the shopper 0 alone
+    assert scores(LOG, settings, [0])[:3] == pytest.approx([whole + 1 / math.sqrt(2), whole / 2, whole / 4])
+    weighed = UserUserSettings.model_validate({**EQUAL, "nearness_half_life": 1, "profile": {"half_life_items": 1}})
+    found = scores(LOG, weighed, [0, 1])  # now beside item 1, which is newer
+    assert found[2] == pytest.approx(found[1] / 2)
+
+
 def test_who_has_nothing_in_common_with_anyone_gets_nothing() -> None:
     assert not any(scores(LOG, UserUserSettings(), [5]))
     assert not any(scores(LOG, UserUserSettings(), []))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +19,9 @@ from towers.model import RANKER_FILE, TOWERS_FILE, TrainedModel, read_model
 from towers.schema import Dataset, LogTooShortError, ShopConfig
 from towers.settings import LearningSettings
 from towers.training import run as module
-from towers.training.run import TrainingRun, choose_device
+from towers.training.loop import Epoch
+from towers.training.record import RunRecord, read_epochs
+from towers.training.run import TrainingRun, choose_device, choose_precision
 
 DAY_S = 86_400
 
@@ -45,10 +48,13 @@ def weights(model: TrainedModel) -> tuple[bytes, bytes]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(
-    small_dataset: Dataset, settings: LearningSettings, tmp_path_factory: pytest.TempPathFactory
-) -> TrainedModel:
-    return run_of(small_dataset, settings, tmp_path_factory.mktemp("unbroken")).run()
+def unbroken_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("unbroken")
+
+
+@pytest.fixture(scope="module")
+def unbroken(small_dataset: Dataset, settings: LearningSettings, unbroken_dir: Path) -> TrainedModel:
+    return run_of(small_dataset, settings, unbroken_dir).run()
 
 
 def ending(settings: LearningSettings, moment_s: int) -> LearningSettings:
@@ -133,6 +139,80 @@ def test_an_interrupted_ranker_goes_on_and_ends_with_the_same_weights(
         run_of(small_dataset, settings, tmp_path).run()
     monkeypatch.undo()
     assert weights(run_of(small_dataset, settings, tmp_path).run()) == weights(unbroken)
+
+
+@pytest.mark.parametrize("task", ["validate: towers", "validate: ranker", "refit: towers", "refit: ranker"])
+def test_a_run_killed_between_two_epochs_goes_on_and_ends_with_the_same_numbers(
+    unbroken: TrainedModel,
+    unbroken_dir: Path,
+    small_dataset: Dataset,
+    settings: LearningSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    task: str,
+) -> None:
+    """In every task of both phases, after its first epoch: the same weights, figures and recorded epochs."""
+    ended = RunRecord.ended
+
+    def killed(self: RunRecord, epoch: Epoch) -> None:
+        ended(self, epoch)
+        if (epoch.task, epoch.number) == (task, 1):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunRecord, "ended", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_of(small_dataset, settings, tmp_path).run()
+    monkeypatch.undo()
+    before = read_epochs(tmp_path)
+    assert (before[-1].task, before[-1].number) == (task, 1)
+    torch.manual_seed(55)
+    resumed = run_of(small_dataset, settings, tmp_path).run()
+    assert weights(resumed) == weights(unbroken)
+    assert resumed.metrics | {"seconds": 0} == unbroken.metrics | {"seconds": 0}
+    after = read_epochs(tmp_path)
+    assert after[: len(before)] == before  # their seconds too: they were not run again
+    assert [timeless(epoch) for epoch in after] == [timeless(epoch) for epoch in read_epochs(unbroken_dir)]
+
+
+def timeless(epoch: Epoch) -> str:
+    return str(replace(epoch, seconds=0.0))  # as text, in which NaN equals NaN
+
+
+def test_the_run_directory_says_how_the_model_came_about(
+    unbroken: TrainedModel, unbroken_dir: Path, settings: LearningSettings
+) -> None:
+    about = json.loads((unbroken_dir / "run.json").read_text("utf-8"))
+    assert about["seed"] == 7
+    assert about["settings"] == settings.model_dump(mode="json")
+    assert (about["device"], about["precision"], about["processes"]) == ("cpu", "float32", 1)
+    assert {"python", "torch", "numpy"} <= set(about["versions"])
+    assert json.loads((unbroken_dir / "metrics.json").read_text("utf-8")) == unbroken.metrics
+    epochs = read_epochs(unbroken_dir)
+    tasks = list(dict.fromkeys(epoch.task for epoch in epochs))
+    assert tasks == ["validate: towers", "validate: ranker", "refit: towers", "refit: ranker"]
+    scores = [epoch.score for epoch in epochs if epoch.task == "validate: towers"]
+    assert scores == [score for _, score in unbroken.metrics["towers"]["history"]]
+    assert all(math.isnan(epoch.score) for epoch in epochs if epoch.task.startswith("refit"))
+
+
+def test_bfloat16_trains_other_weights_of_float32_to_nearly_the_same_loss(
+    unbroken_dir: Path, small_dataset: Dataset, settings: LearningSettings, tmp_path: Path
+) -> None:
+    half = settings.model_copy(update={"training": settings.training.model_copy(update={"precision": "bfloat16"})})
+    model = run_of(small_dataset, half, tmp_path).run()
+    states = (model.item_tower, model.user_tower, model.ranker)
+    assert {value.dtype for part in states for value in part.parameters()} == {torch.float32}
+    losses, expected = ([epoch.loss for epoch in read_epochs(directory)] for directory in (tmp_path, unbroken_dir))
+    assert losses[0] != expected[0]
+    assert losses[0] == pytest.approx(expected[0], rel=0.02)
+    assert losses[-1] == pytest.approx(expected[-1], rel=0.1)
+
+
+def test_automatic_precision_is_half_on_cuda_alone() -> None:
+    assert choose_precision("auto", torch.device("cpu")) == torch.float32
+    assert choose_precision("auto", torch.device("cuda")) == torch.bfloat16
+    assert choose_precision("float32", torch.device("cuda")) == torch.float32
+    assert choose_precision("bfloat16", torch.device("cpu")) == torch.bfloat16
 
 
 def test_nothing_is_learned_from_events_at_or_after_the_end(

@@ -13,36 +13,43 @@ from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import svds
 
 from towers.features.histories import FloatArray, Int32Array
-from towers.sources.fits.shoppers import profile_matrix
+from towers.sources.fits.shoppers import newest_items
 from towers.sources.item_lists import ItemLists
 from towers.sources.log import SourceLog
 from towers.sources.settings import GraphFilterSettings
 
 _ROWS_AT_ONCE = 1_024
+_DENSE_ITEMS_MAX = 1_000
 
 
 def fit_graph_filter(log: SourceLog, settings: GraphFilterSettings, seed: int) -> ItemLists:
     """Each item's `neighbours` largest entries of the filter."""
-    matrix = profile_matrix(log, settings.profile)
-    users, items = _degrees(matrix, 1), _degrees(matrix, 0)
-    normalised = (diags(_power(users, -0.5)) @ matrix @ diags(_power(items, -0.5))).tocsr().astype(np.float32)
+    matrix = newest_items(log, settings.profile.items_max)
+    normalised, items = normalised_graph(matrix)
     basis, response = _low_pass(normalised, settings, seed)
     rows, weights = _largest(
         normalised,
         basis,
         response,
-        _power(items, -settings.own_exponent),
-        _power(items, settings.popularity_exponent),
+        power(items, -settings.own_exponent),
+        power(items, settings.popularity_exponent),
         settings.neighbours,
     )
     return ItemLists.of_top(rows, weights, settings.profile)
+
+
+def normalised_graph(matrix: csr_matrix) -> tuple[csr_matrix, FloatArray]:
+    """R̃ = D_u^-½ R D_i^-½ of weights R (U, n), float32, and the items' degrees (n,)."""
+    users, items = _degrees(matrix, 1), _degrees(matrix, 0)
+    normalised = (diags(power(users, -0.5)) @ matrix @ diags(power(items, -0.5))).tocsr().astype(np.float32)
+    return normalised, items
 
 
 def _degrees(matrix: csr_matrix, axis: int) -> FloatArray:
     return np.asarray(matrix.sum(axis=axis), np.float32).ravel()
 
 
-def _power(degree: FloatArray, exponent: float) -> FloatArray:
+def power(degree: FloatArray, exponent: float) -> FloatArray:
     """degree^exponent; 0 where nothing is."""
     out = np.zeros(len(degree), np.float32)
     out[degree > 0] = degree[degree > 0] ** np.float32(exponent)
@@ -51,15 +58,26 @@ def _power(degree: FloatArray, exponent: float) -> FloatArray:
 
 def _low_pass(normalised: csr_matrix, settings: GraphFilterSettings, seed: int) -> tuple[FloatArray, FloatArray]:
     """V (n, D), the eigenvectors of the largest eigenvalues of P, and f(λ) - λ of each."""
-    dimension = min(settings.dimension, min(normalised.shape) - 1)
+    users, items = normalised.shape
+    dimension = min(settings.dimension, items if items <= _DENSE_ITEMS_MAX else min(users, items) - 1)
     if dimension < 1 or normalised.nnz == 0:
-        return np.zeros((normalised.shape[1], 0), np.float32), np.zeros(0, np.float32)
-    start = np.random.default_rng(seed).normal(size=min(normalised.shape)).astype(np.float32)
-    _, singular, right = svds(normalised, k=dimension, v0=start)
-    eigenvalue = singular**2
+        return np.zeros((items, 0), np.float32), np.zeros(0, np.float32)
+    eigenvalue, basis = _largest_eigenpairs(normalised, dimension, seed)
     damped = np.exp(-settings.sharpening * (eigenvalue - eigenvalue.min()))
     response = (eigenvalue + settings.step) * damped - eigenvalue
-    return np.ascontiguousarray(right.T, np.float32), response.astype(np.float32)
+    return np.ascontiguousarray(basis, np.float32), response.astype(np.float32)
+
+
+def _largest_eigenpairs(normalised: csr_matrix, count: int, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Of P = R̃ᵀR̃: λ (D,) and V (n, D). Few items by a dense solver, many by Lanczos' method."""
+    if normalised.shape[1] <= _DENSE_ITEMS_MAX:
+        exact = normalised.astype(np.float64)
+        eigenvalue, basis = np.linalg.eigh((exact.T @ exact).toarray())
+        return eigenvalue[-count:], basis[:, -count:]
+    random = np.random.default_rng(seed)
+    start = random.normal(size=min(normalised.shape)).astype(np.float32)
+    _, singular, right = svds(normalised, k=count, v0=start, rng=random)
+    return singular**2, right.T
 
 
 def _largest(

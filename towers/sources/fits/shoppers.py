@@ -24,9 +24,9 @@ def all_histories(log: SourceLog) -> HistoryBatch:
     )
 
 
-def profile_matrix(log: SourceLog, settings: ProfileSettings) -> csr_matrix:
-    """(U, n) float32: the weights of each user's profile."""
-    return matrix_of(profiles(all_histories(log), settings, log.item_count), log.item_count)
+def newest_items(log: SourceLog, items_max: int) -> csr_matrix:
+    """(U, n) float32: 1 where the item is among the user's newest `items_max` distinct ones."""
+    return matrix_of(profiles(all_histories(log), ProfileSettings(items_max=items_max), log.item_count), log.item_count)
 
 
 def matrix_of(own: Profiles, item_count: int) -> csr_matrix:

@@ -31,7 +31,7 @@ def fit_user_user(log: SourceLog, settings: UserUserSettings) -> UserLists:
         item_users,
         weight.astype(np.float32),
         scale.astype(np.float32),
-        np.array([settings.neighbours, settings.likeness_power], np.float64),
+        np.array([settings.neighbours, settings.likeness_power, settings.nearness_half_life], np.float64),
         settings.profile,
     )
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.towers.sources.small_logs import random_log, source_log, source_request
+from towers.sources.fits import graph_filter
 from towers.sources.fits.graph_filter import fit_graph_filter
 from towers.sources.item_lists import ItemLists
-from towers.sources.settings import GraphFilterSettings
+from towers.sources.settings import GraphFilterSettings, ProfileSettings
 
 
 def dense(source: ItemLists) -> np.ndarray:
@@ -28,7 +29,11 @@ def test_without_a_low_pass_part_it_is_the_graph_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("step", "sharpening"), [(0.0, 0.0), (0.3, 0.0), (0.2, 1.5)])
-def test_the_lists_are_the_rows_of_the_dense_filter(step: float, sharpening: float) -> None:
+@pytest.mark.parametrize("dense_items_max", [1_000, 0])
+def test_the_lists_are_the_rows_of_the_dense_filter(
+    step: float, sharpening: float, dense_items_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_filter, "_DENSE_ITEMS_MAX", dense_items_max)
     log = random_log(2, 50, 12, 9)
     settings = GraphFilterSettings(
         dimension=4, step=step, sharpening=sharpening, own_exponent=0.3, popularity_exponent=0.2, neighbours=11
@@ -66,3 +71,12 @@ def test_a_log_without_events_gives_empty_lists() -> None:
     scores = np.zeros((1, 5), np.float32)
     source.ask(source_request([[(1, 1)]])).write_scores(np.arange(5, dtype=np.int32)[None], scores)
     assert not scores.any()
+
+
+def test_the_graph_holds_the_newest_items_of_a_user_without_regard_to_their_age() -> None:
+    users = [[(0, 300), (1, 200), (2, 1)], [(1, 9), (2, 8)]]
+    plain = GraphFilterSettings(dimension=0, profile=ProfileSettings(items_max=2))
+    halved = GraphFilterSettings(dimension=0, profile=ProfileSettings(items_max=2, half_life_days=5))
+    found = dense(fit_graph_filter(source_log(users, 3), plain, 0))
+    assert not found[0].any()
+    np.testing.assert_array_equal(found, dense(fit_graph_filter(source_log(users, 3), halved, 0)))
