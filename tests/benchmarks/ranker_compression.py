@@ -1,6 +1,6 @@
 """Smaller rankers: half-precision item part, 8-bit weights, pruned units; each returns a ranker of the same interface.
 
-Sizes and arithmetic are those of the split form: a candidate costs P · H for its pair inputs, 2 · H sums, H · H' and H'.
+Sizes and arithmetic are those of the split form: a candidate costs P · H products for its pair inputs, H · H' and H'.
 """
 
 from __future__ import annotations
