@@ -14,9 +14,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from towers.candidates import FURTHER_BITS, SourceBits
+from towers.candidates import SourceBits
 from towers.evaluation import EvaluationSet
 from towers.features.histories import FloatArray, Int32Array
+from towers.further_candidates import FURTHER_BITS
 from towers.schema import DataError, Dataset
 
 SOURCE_BIT_OF: dict[str, int] = {"two_tower": 1, "buy_again": 2, "popular": 4, "similar": 8} | FURTHER_BITS
