@@ -63,14 +63,23 @@ class RankerTask:
                 "no candidate of any training cut was bought within ranker.horizon_days, so the ranker has nothing to "
                 "learn from; the log is too short for these cuts"
             )
+        self._learned = self._teaching()
         self._kept = self._kept_count()
         _standardise(self.model, self.cuts, self.vector_weight)
 
+    def _teaching(self) -> Int64Array:
+        """The places that say anything: to the listwise loss alone a request without a positive says nothing."""
+        if self.loss.kind == "binary" or len(self.model.shape.heads) > 1:
+            return np.arange(len(self._row))
+        has_positive = np.bincount(self._request, weights=self._label, minlength=self._request_count) > 0
+        return np.flatnonzero(has_positive[self._request])
+
     def _kept_count(self) -> int:
         """Candidates that an epoch learns from."""
+        learned = self._learned
         if not self.loss.negatives_max:
-            return len(self._row)
-        negatives = np.bincount(self._request[~self._label], minlength=self._request_count)
+            return len(learned)
+        negatives = np.bincount(self._request[learned][~self._label[learned]], minlength=self._request_count)
         return int(self._label.sum() + np.minimum(negatives, self.loss.negatives_max).sum())
 
     def step_count(self) -> int:
@@ -101,8 +110,8 @@ class RankerTask:
     def _sampled(self, random: np.random.Generator) -> Int64Array:
         """All positives, and of each request's negatives at most `negatives_max`, drawn anew."""
         if not self.loss.negatives_max:
-            return np.arange(len(self._row))
-        negative = np.flatnonzero(~self._label)
+            return self._learned
+        negative = self._learned[~self._label[self._learned]]
         negative = negative[np.lexsort((random.random(len(negative)), self._request[negative]))]
         request = self._request[negative]
         rank = np.arange(len(request)) - np.searchsorted(request, request)

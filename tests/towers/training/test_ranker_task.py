@@ -282,3 +282,14 @@ def test_the_reliability_plot_is_drawn_and_its_bins_are_kept(tmp_path: Path) -> 
     bins = write_reliability(found, tmp_path / "run" / "reliability.png")
     assert bins["came"] == [0, 1, 1]
     assert (tmp_path / "run" / "reliability.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_lists_without_a_positive_are_left_out_of_the_listwise_loss_alone() -> None:
+    cut = cut_of([True, False, False, False, False], [0, 0, 1, 1, 1])
+
+    def step_count(loss: RankerLoss) -> int:
+        return RankerTask(new_ranker(), [cut], None, 1, seed=1, device=CPU, loss=loss).step_count()
+
+    assert step_count(RankerLoss(kind="listwise")) == 2
+    assert step_count(RankerLoss(kind="binary")) == 5
+    assert step_count(RankerLoss(kind="listwise", negatives_max=5)) == 2
