@@ -18,6 +18,7 @@ from google.protobuf import descriptor_pool, json_format, message_factory
 from grpc_health.v1 import health_pb2
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from twinrank.v1 import admin_pb2, catalog_pb2, events_pb2, recommendation_pb2
 
 from index.config import IndexConfig
@@ -54,22 +55,38 @@ def the_map() -> str:
 
 
 def settings_tables() -> str:
-    """The learning sections of a shop's TOML, one table a section."""
-    parts = []
+    """The learning sections of a shop's TOML, one table a section, those within a section behind it."""
+    parts: list[str] = []
     for name, field in LearningSettings.model_fields.items():
-        section = field.annotation
-        assert isinstance(section, type)
-        assert issubclass(section, BaseModel)
-        rows = [f"### `[{name}]`", "", section.__doc__ or "", "", "| Key | Default | Meaning |", "|---|---|---|"]
-        rows += [
-            f"| `{key}` | {_default(entry)} | {entry.description} |" for key, entry in section.model_fields.items()
-        ]
-        parts.append("\n".join(rows))
+        parts += _tables(name, field)
     return "\n\n".join(parts) + "\n\n"
 
 
-def _default(field: FieldInfo) -> str:
-    value = field.get_default()
+def _tables(name: str, field: FieldInfo) -> list[str]:
+    section = field.annotation
+    assert isinstance(section, type)
+    assert issubclass(section, BaseModel)
+    own = {key: entry for key, entry in section.model_fields.items() if not _is_section(entry)}
+    rows = [f"### `[{name}]`", "", section.__doc__ or ""]
+    if own:
+        # What a section has for default may be another's than its class says.
+        values = field.get_default() if field.default is not PydanticUndefined else section()
+        rows += ["", "| Key | Default | Meaning |", "|---|---|---|"]
+        rows += [f"| `{key}` | {_shown(getattr(values, key))} | {entry.description} |" for key, entry in own.items()]
+    inner = [
+        table
+        for key, entry in section.model_fields.items()
+        if key not in own
+        for table in _tables(f"{name}.{key}", entry)
+    ]
+    return ["\n".join(rows), *inner]
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _shown(value: object) -> str:
     return "unset" if value is None else f"`{json.dumps(value)}`"
 
 

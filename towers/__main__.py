@@ -12,6 +12,7 @@ import typer
 from towers.commands.benchmark import benchmark
 from towers.commands.evaluate import evaluate
 from towers.commands.ingest import ingest
+from towers.commands.report import report
 from towers.commands.train import train
 from towers.commands.tune import tune
 from towers.commands.update import update
@@ -21,6 +22,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Le
 app.command()(ingest)
 app.command()(train)
 app.command()(evaluate)
+app.command()(report)
 app.command()(update)
 app.command()(tune)
 app.command()(benchmark)

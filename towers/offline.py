@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from towers.candidates import Exclusions
 from towers.evaluation import EvaluationSet
-from towers.features.histories import Int32Array
+from towers.features.histories import BoolArray, Int32Array
 from towers.item_table import item_table
-from towers.learning_data import encode
+from towers.learning_data import LearningData, encode
 from towers.model import TrainedModel
 from towers.models.item_tower import ItemTensors
 from towers.recommender import Recommender, UserEmbedder, ranker_item_part, top
@@ -17,6 +19,38 @@ from towers.schema import Dataset
 from towers.sources.registry import sources_at
 from towers.training.cuts import USERS_PER_BATCH, RetrieverFactory, last_context, shoppers_at
 from towers.training.tower_task import embed_items
+
+
+def recommender_at(
+    data: LearningData,
+    model: TrainedModel,
+    as_of_s: int,
+    retrievers: RetrieverFactory,
+    retrievable: BoolArray | None = None,
+) -> Recommender:
+    """The trained model over the catalogue as of one moment.
+
+    Args:
+        data: the dataset through the model's encoders.
+        model: what was trained.
+        as_of_s: epoch seconds; statistics and sources see events before it.
+        retrievers: builds the search for nearest items.
+        retrievable: (n,) which items may be recommended; None: those that the settings admit at that moment.
+    """
+    settings = model.settings
+    vectors = embed_items(model.item_tower, ItemTensors.of(data.items, torch.device("cpu"))).numpy()
+    sources = sources_at(data, settings, as_of_s, model.towers_until_s)
+    known_s = settings.training.learned_until_s(as_of_s, model.towers_until_s)
+    table = item_table(data, vectors, settings, known_s, sources)
+    if retrievable is not None:
+        table = replace(table, retrievable=retrievable)
+    return Recommender(
+        UserEmbedder(model.user_tower, vectors, settings.features.sequence_events_max),
+        model.ranker,
+        table,
+        ranker_item_part(model.ranker, table),
+        retrievers(table),
+    )
 
 
 def rank_users(
@@ -29,17 +63,7 @@ def rank_users(
     """
     settings = model.settings
     data = encode(dataset, model.encoders, settings, model.towers_until_s)
-    vectors = embed_items(model.item_tower, ItemTensors.of(data.items, torch.device("cpu"))).numpy()
-    sources = sources_at(data, settings, asked.asked_at_s, model.towers_until_s)
-    known_s = settings.training.learned_until_s(asked.asked_at_s, model.towers_until_s)
-    table = item_table(data, vectors, settings, known_s, sources)
-    recommender = Recommender(
-        UserEmbedder(model.user_tower, vectors, settings.features.sequence_events_max),
-        model.ranker,
-        table,
-        ranker_item_part(model.ranker, table),
-        retrievers(table),
-    )
+    recommender = recommender_at(data, model, asked.asked_at_s, retrievers)
     out = np.full((asked.user_count, k), -1, np.int32)
     for begin in range(0, asked.user_count, USERS_PER_BATCH):
         users = asked.user_rows[begin : begin + USERS_PER_BATCH]

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from towers.candidates import Candidates, Exclusions, ItemTable, find_candidates, with_further
+from towers.candidates import Candidates, Exclusions, ItemTable, find_candidates
 from towers.compiled import kernel
 from towers.features.histories import FloatArray, HistoryBatch, Int32Array, Int64Array
 from towers.features.purchases import Purchases
 from towers.features.requests import RequestArrays, request_arrays
+from towers.further_candidates import with_further
 from towers.models.ranker import Ranker
 from towers.models.served_ranker import BUYS_ALONE, ServedRanker
 from towers.models.served_user_tower import served_user_tower

@@ -29,6 +29,10 @@ class FeatureSettings(_Section):
     affinity_attributes: tuple[str, ...] = Field(
         default=(), description="Categorical item attributes whose share in the user's purchases is a ranker feature."
     )
+    clock: bool = Field(
+        default=True,
+        description="Whether the user tower reads a request's hour and weekday; false where times are only an order.",
+    )
     user_id_buckets: int = Field(
         default=0, ge=0, description="Hash buckets of user ids in the user tower; 0 leaves the user's id out."
     )

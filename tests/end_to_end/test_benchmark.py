@@ -12,6 +12,8 @@ import pytest
 
 from towers.__main__ import main
 from towers.commands.benchmarking.run import BenchmarkRun
+from towers.schema import load_dataset, read_shop_config
+from towers.schema.plain import Protocol, read_plain_config
 
 pytestmark = pytest.mark.timeout(300)  # servers start in it, on machines that may be busy
 GROUPS, ITEMS_IN_GROUP, USERS = 6, 20, 200
@@ -130,6 +132,16 @@ def test_holdout_goes_on_where_it_was_interrupted(
     assert figures["held_out_items_not_in_the_catalogue"] == 2
     assert figures["left_out"] == {"user_without_train": 1}
     assert (made / "work" / "dataset" / "events.parquet").read_bytes() == dataset
+
+
+def test_only_loaded_it_is_a_shop_for_the_other_commands(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [str(made / "sequences.txt"), "--protocol", "leave-last-out", "--only-load"]
+    (made / "out.json").write_text("{}", encoding="utf-8")
+    assert benchmark(monkeypatch, made, *arguments) == {}  # no figures yet
+    settings, work = read_plain_config(made / "small.toml"), made / "work"
+    shop = read_shop_config(work / "shop.toml")
+    assert shop == settings.shop(made / "sequences.txt", None, Protocol.LEAVE_LAST_OUT, work)
+    assert load_dataset(shop.dataset_dir).user_count == USERS
 
 
 def test_what_the_protocol_fixes_cannot_be_set(

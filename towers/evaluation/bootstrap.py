@@ -7,7 +7,7 @@ product (R, U) @ (U, M), and all metrics of all models on the same users see the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -62,6 +62,41 @@ class Bootstrap:
         if first.shape != second.shape:
             raise ValueError(f"pairs need the same users: {first.shape} and {second.shape}")
         return self.intervals({"difference": first - second})["difference"]
+
+    def p_values(self, differences: Mapping[str, FloatArray]) -> dict[str, float]:
+        """Two-sided p of «the mean is 0» for each array (U,), by the bootstrap shifted to that hypothesis.
+
+        p = (1 + number of draws that lie as far from the mean as the mean lies from 0) / (resamples + 1), so it is
+        never below 1 / (resamples + 1) (Efron and Tibshirani 1993, chapter 16).
+
+        Raises:
+            ValueError: as `intervals`.
+        """
+        lengths = {len(array) for array in differences.values()}
+        if len(lengths) != 1 or 0 in lengths:
+            raise ValueError(f"expected arrays over the same users, got lengths {sorted(lengths)}")
+        columns = np.stack(list(differences.values()), axis=1)  # (U, M)
+        centres = columns.mean(axis=0)
+        away = np.abs(self._resampled_means(columns) - centres) >= np.abs(centres)  # (R, M)
+        return {
+            name: (1.0 + float(away[:, place].sum())) / (self.resamples + 1) for place, name in enumerate(differences)
+        }
+
+    def unpaired_difference(self, first: FloatArray, second: FloatArray) -> Interval:
+        """Interval of mean(first) - mean(second) over two groups of different users, each drawn on its own.
+
+        Raises:
+            ValueError: a group is empty.
+        """
+        if not len(first) or not len(second):
+            raise ValueError(f"both groups need users, got {len(first)} and {len(second)}")
+        drawn = [
+            replace(self, seed=self.seed + place)._resampled_means(group[:, None])[:, 0]
+            for place, group in enumerate((first, second))
+        ]
+        tail = (1.0 - self.level) / 2.0
+        low, high = np.quantile(drawn[0] - drawn[1], [tail, 1.0 - tail])
+        return Interval(float(first.mean() - second.mean()), float(low), float(high))
 
     def _resampled_means(self, columns: FloatArray) -> FloatArray:
         """Means (R, M) of R draws of U users from columns (U, M)."""

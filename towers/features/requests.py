@@ -27,6 +27,7 @@ REQUEST_FEATURES = (
     "weekday_sin",
     "weekday_cos",
 )
+CLOCK_FEATURES = frozenset({"hour_sin", "hour_cos", "weekday_sin", "weekday_cos"})
 GapsTo = Literal["request", "next"]
 GAP_BUCKETS = 16
 _GAP_UNIT_S = 900

@@ -68,11 +68,13 @@ class CompiledUserTower:
             self._ask, self._ask_offset, self._answer, self._answer_offset = _folded_attention(block)
             self._block_norm, self._block_mlp = _norm(block.norm_mlp), _Mlp(block.mlp)
             self._encoder_norm = _norm(encoder.norm)
-            self._features, self._features_offset = _array(tower.features.weight.T), _array(tower.features.bias)
-            tables = [tower.hour, tower.weekday, *tower.attributes, *tower.contexts]
-            if tower.user is not None:
-                tables.append(tower.user)
-            self._tables = _array(torch.cat([table.weight for table in tables]))  # one after the other
+            self._features = _array((tower.features.weight * tower.reads_feature).T)
+            self._features_offset = _array(tower.features.bias)
+            tables = [*tower.attributes, *tower.contexts]
+            tables += [table for table in (tower.hour, tower.weekday, tower.user) if table is not None]
+            weights = [torch.zeros(0, tower.event_in.in_features), *(table.weight for table in tables)]
+            self._tables = _array(torch.cat(weights))  # one after the other
+            self._reads_clock = tower.hour is not None
             self._table_begins = np.cumsum([0, *(table.num_embeddings for table in tables)])[:-1].astype(np.int64)
             self._reads_user = tower.user is not None
             self._norm, self._mlp = _norm(tower.norm), _Mlp(tower.mlp)
@@ -90,12 +92,9 @@ class CompiledUserTower:
         kept += self._block_mlp(_layer_norm(kept, *self._block_norm))
         total = arrays.feature @ self._features + self._features_offset
         _add_present(offsets, _layer_norm(kept, *self._encoder_norm), total)
-        codes: list[NDArray[np.integer]] = [
-            arrays.hour[:, None],
-            arrays.weekday[:, None],
-            arrays.user_attribute,
-            arrays.context,
-        ]
+        codes: list[NDArray[np.integer]] = [arrays.user_attribute, arrays.context]
+        if self._reads_clock:
+            codes += [arrays.hour[:, None], arrays.weekday[:, None]]
         if self._reads_user:
             codes.append(arrays.user_bucket[:, None])
         _add_rows(np.concatenate(codes, axis=1, dtype=np.int64), self._table_begins, self._tables, total)
@@ -131,13 +130,14 @@ def _norm(layer: nn.LayerNorm) -> tuple[FloatArray, FloatArray, float]:
 
 def _order(encoder: SelfAttentionEncoder) -> tuple[FloatArray, FloatArray]:
     """The vector of each place (N, D) and the bias of each head and distance (H, N); zeros for what is not learned."""
-    heads, dimension = encoder.blocks[0].heads, encoder.norm.normalized_shape[0]
+    [block] = encoder.blocks
+    assert isinstance(block, _Block)
     if encoder.position is not None:
         position = _array(encoder.position)
-        return position, np.zeros((heads, len(position)), np.float32)
+        return position, np.zeros((block.heads, len(position)), np.float32)
     assert encoder.distance is not None
     distance = _array(encoder.distance[0])
-    return np.zeros((distance.shape[1], dimension), np.float32), distance
+    return np.zeros((distance.shape[1], block.query.in_features), np.float32), distance
 
 
 def _folded_attention(block: _Block) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from towers.features.requests import GAP_BUCKETS, REQUEST_FEATURES, RequestArrays
+from towers.features.requests import CLOCK_FEATURES, GAP_BUCKETS, REQUEST_FEATURES, RequestArrays
 from towers.models.encoders import sequence_encoder
 from towers.settings import FeatureSettings, TowerSettings
 
@@ -83,6 +83,9 @@ class SequenceTensors:
 class UserTower(nn.Module):
     """Sequence encoder plus user and context embeddings, one MLP, unit length."""
 
+    reads_feature: Tensor
+    """(F,) 1 for the request features that are read, 0 for others."""
+
     def __init__(self, shape: UserShape, towers: TowerSettings, features: FeatureSettings) -> None:
         super().__init__()
         dimension, length = towers.dimension, features.sequence_events_max
@@ -92,9 +95,11 @@ class UserTower(nn.Module):
         self.gap = nn.Embedding(GAP_BUCKETS, dimension)
         self.gaps_to = towers.gaps_to
         self.encoder = sequence_encoder(towers, length)
-        self.hour = nn.Embedding(24, dimension)
-        self.weekday = nn.Embedding(7, dimension)
+        self.hour = nn.Embedding(24, dimension) if features.clock else None
+        self.weekday = nn.Embedding(7, dimension) if features.clock else None
         self.features = nn.Linear(len(REQUEST_FEATURES), dimension)
+        reads = [features.clock or name not in CLOCK_FEATURES for name in REQUEST_FEATURES]
+        self.register_buffer("reads_feature", torch.tensor(reads, dtype=torch.float32), persistent=False)
         self.user = nn.Embedding(features.user_id_buckets + 1, dimension) if features.user_id_buckets else None
         self.attributes = nn.ModuleList(nn.Embedding(n, dimension, padding_idx=0) for n in shape.attribute_counts)
         self.contexts = nn.ModuleList(nn.Embedding(n, dimension, padding_idx=0) for n in shape.context_counts)
@@ -169,7 +174,9 @@ class UserTower(nn.Module):
 
     def _finish(self, total: Tensor, requests: RequestTensors) -> Tensor:
         """Adds user and context to what the events say (B, D), the MLP and unit length."""
-        total = total + self.hour(requests.hour) + self.weekday(requests.weekday) + self.features(requests.feature)
+        if self.hour is not None and self.weekday is not None:
+            total = total + self.hour(requests.hour) + self.weekday(requests.weekday)
+        total = total + self.features(requests.feature * self.reads_feature)
         if self.user is not None:
             bucket = requests.user_bucket
             if self.training and self.id_dropout:

@@ -24,6 +24,7 @@ from towers.settings import (
     TrainingSettings,
 )
 from towers.sources.settings import SourceSettings
+from towers.tuning.settings import TuneSettings
 
 ASKED_AT = datetime(2020, 1, 1, tzinfo=UTC)
 """T0. The files have no times, so this is a label: what is learned lies before it, what is asked at it."""
@@ -66,6 +67,7 @@ class PlainConfig(Section):
     sources: SourceSettings = SourceSettings()
     ranker: RankerSettings = RankerSettings()
     training: TrainingSettings = TrainingSettings()
+    tune: TuneSettings = TuneSettings()
     index: dict[str, Any] = Field(default_factory=dict, description="As in a shop's TOML.")
 
     def shop(self, file: Path, attributes: Path | None, protocol: Protocol, work_dir: Path) -> ShopConfig:
@@ -85,14 +87,14 @@ class PlainConfig(Section):
         return ShopConfig(
             shop=ShopSection(name=file.stem, work_dir=work_dir),
             events=EventsSection(
-                files=(str(file),),
+                files=(str(file.absolute()),),
                 columns=EventColumnNames(user_id="user", item_id="item", timestamp="position"),
                 event_types=(EVENT_TYPE,),
                 default_event_type=EVENT_TYPE,
                 target_event_types=(EVENT_TYPE,),
             ),
             items=ItemsSection(
-                files=(str(attributes or file),), item_id="item", text=(ATTRIBUTES,) if attributes else ()
+                files=(str((attributes or file).absolute()),), item_id="item", text=(ATTRIBUTES,) if attributes else ()
             ),
             features=self.features,
             towers=self.towers,
@@ -100,6 +102,7 @@ class PlainConfig(Section):
             sources=self.sources,
             ranker=self.ranker.model_copy(update=fixed["ranker"]),
             training=self.training.model_copy(update=fixed["training"]),
+            tune=self.tune,
             index=self.index,
         )
 

@@ -48,9 +48,9 @@ class ItemItemSettings(_Section):
         default="cosine", description="How two items' columns of users are compared."
     )
     neighbours: int = Field(default=100, ge=1, le=2_000, description="Items kept in each list.")
-    shrinkage: float = Field(default=0.0, ge=0, description="Added to the denominator: rare coincidences count less.")
+    shrinkage: float = Field(default=10.0, ge=0, description="Added to the denominator: rare coincidences count less.")
     asymmetry: float = Field(
-        default=0.5, ge=0, le=1, description="Share of the own item in the denominator; 0.5 is the cosine (not bm25)."
+        default=0.6, ge=0, le=1, description="Share of the own item in the denominator; 0.5 is the cosine (not bm25)."
     )
     power: float = Field(
         default=1.0, gt=0, description="Similarities are raised to it: above 1, the nearest count more."
@@ -64,7 +64,7 @@ class AlsSettings(_Section):
     """Matrix factorisation by alternating least squares; shoppers are folded in when they ask."""
 
     dimension: int = Field(default=64, ge=1, le=128, description="Numbers of a vector.")
-    confidence: float = Field(default=1.0, gt=0, description="What an item of weight 1 adds to every item's 1.")
+    confidence: float = Field(default=10.0, gt=0, description="What an item of weight 1 adds to every item's 1.")
     counts: bool = Field(default=False, description="Every event of an item adds, by its age in days; else the newest.")
     regularization: float = Field(default=10.0, gt=0, description="λ, which pulls all vectors towards 0.")
     iterations: int = Field(default=15, ge=1, le=200, description="Times that users and items are solved in turn.")
@@ -114,20 +114,20 @@ class BoughtNextSettings(_Section):
     """Directed co-occurrence: what users turned to after an item."""
 
     events: Events = Field(default="all", description="Which events count: all, or the target ones.")
-    neighbours: int = Field(default=100, ge=1, le=2_000, description="Items kept in each list.")
+    neighbours: int = Field(default=200, ge=1, le=2_000, description="Items kept in each list.")
     window: int = Field(default=10, ge=1, le=1_000, description="Moments that two events may lie apart.")
     distance_power: float = Field(default=1.0, ge=0, description="A pair d moments apart counts d to minus this power.")
     distance_half_life: float = Field(default=0.0, ge=0, description="Moments after which it halves; 0: never.")
     backward: float = Field(default=0.0, ge=0, le=1, description="What a pair counts in the other direction.")
     popularity_exponent: float = Field(
-        default=0.5, ge=0, le=2, description="Counts are divided by the follower's events to this power."
+        default=0.25, ge=0, le=2, description="Counts are divided by the follower's events to this power."
     )
     source_exponent: float = Field(
         default=0.5, ge=0, le=2, description="Counts are divided by the own item's events to this power."
     )
-    shrinkage: float = Field(default=0.0, ge=0, description="Added to the denominator: rare coincidences count less.")
+    shrinkage: float = Field(default=3.0, ge=0, description="Added to the denominator: rare coincidences count less.")
     power: float = Field(default=1.0, gt=0, description="Weights are raised to it: above 1, the best count more.")
-    profile: ProfileSettings = ProfileSettings(half_life_items=5)
+    profile: ProfileSettings = ProfileSettings(half_life_items=2)
 
 
 class BoughtTogetherSettings(_Section):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from towers.evaluation import bootstrap as bootstrap_module
 from towers.evaluation.bootstrap import Bootstrap
@@ -55,3 +56,28 @@ def test_arrays_over_other_users_are_refused() -> None:
         Bootstrap().paired_difference(VALUES, VALUES[:10])
     with pytest.raises(ValueError, match="same users"):
         Bootstrap().intervals({"nobody": VALUES[:0]})
+
+
+def test_p_values_are_those_of_the_t_test_and_never_zero() -> None:
+    shifted = VALUES - VALUES.mean() + 0.03  # about two standard errors: half_width above is 0.028
+    expected = ttest_1samp(shifted, 0.0).pvalue
+    found = Bootstrap(resamples=20_000).p_values(
+        {"shifted": shifted, "centred": shifted - 0.03, "sure": np.full(400, 0.1), "none": np.zeros(400)}
+    )
+    assert found["shifted"] == pytest.approx(expected, rel=0.15)
+    assert found["centred"] > 0.99
+    assert found["sure"] == pytest.approx(1 / 20_001)
+    assert found["none"] == 1.0
+
+
+def test_groups_of_different_users_are_drawn_apart() -> None:
+    first, second = VALUES[:250], VALUES[250:] + 1.0
+    interval = Bootstrap(resamples=4000).unpaired_difference(first, second)
+    half_width = 1.96 * np.sqrt(first.var() / len(first) + second.var() / len(second))
+    assert interval.mean == pytest.approx(first.mean() - second.mean())
+    assert interval.high - interval.mean == pytest.approx(half_width, rel=0.1)
+    assert interval.mean - interval.low == pytest.approx(half_width, rel=0.1)
+    alike = Bootstrap().unpaired_difference(VALUES, VALUES)
+    assert alike.low < 0 < alike.high  # equal draws of both groups would leave no doubt
+    with pytest.raises(ValueError, match="got 0 and 150"):
+        Bootstrap().unpaired_difference(VALUES[:0], second)

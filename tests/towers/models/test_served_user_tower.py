@@ -23,12 +23,17 @@ BARE = UserShape(event_type_count=TYPE_COUNT, attribute_counts=(), context_count
 
 
 def make_tower(
-    shape: UserShape = SHAPE, length: int = 5, buckets: int = BUCKET_COUNT, seed: int = 1, **settings: Any
+    shape: UserShape = SHAPE,
+    length: int = 5,
+    buckets: int = BUCKET_COUNT,
+    seed: int = 1,
+    clock: bool = True,
+    **settings: Any,
 ) -> UserTower:
     """Random weights, every one of them far from what a tower is born with: norms and biases have their say."""
     torch.manual_seed(seed)
     chosen = TowerSettings(**{"dimension": 16, "dropout": 0.1, "id_dropout": 0.5, **settings})
-    tower = UserTower(shape, chosen, FeatureSettings(sequence_events_max=length, user_id_buckets=buckets))
+    tower = UserTower(shape, chosen, FeatureSettings(sequence_events_max=length, user_id_buckets=buckets, clock=clock))
     with torch.no_grad():
         for parameter in tower.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.3)
@@ -101,6 +106,21 @@ def test_any_size_is_computed(dimension: int, heads: int, length: int) -> None:
     vectors = served_user_tower(tower).embed(requests, items_of(dimension))
     np.testing.assert_allclose(vectors, trained(tower, requests, items_of(dimension)), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, BARE])
+def test_without_a_clock_neither_hour_nor_weekday_matters(shape: UserShape) -> None:
+    tower = make_tower(shape, buckets=0, clock=False)
+    requests = requests_of([0, 3, 5], shape)
+    feature = requests.feature.copy()
+    feature[:, -4:] += 1  # their sines and cosines
+    later = replace(requests, hour=(requests.hour + 1) % 24, weekday=(requests.weekday + 1) % 7, feature=feature)
+    served = served_user_tower(tower)
+    assert isinstance(served, CompiledUserTower)
+    vectors = served.embed(requests, items_of())
+    np.testing.assert_allclose(vectors, trained(tower, requests, items_of()), atol=1e-5)
+    assert trained(tower, requests, items_of()).tobytes() == trained(tower, later, items_of()).tobytes()
+    assert served.embed(later, items_of()).tobytes() == vectors.tobytes()
 
 
 def test_a_batch_is_its_single_requests() -> None:

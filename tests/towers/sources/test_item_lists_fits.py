@@ -23,6 +23,9 @@ from towers.sources.settings import (
     ItemItemSettings,
 )
 
+PLAIN = {"shrinkage": 0.0, "asymmetry": 0.5}
+UNSCALED = {"popularity_exponent": 0.0, "source_exponent": 0.0, "shrinkage": 0.0}
+
 
 def dense(lists: ItemLists) -> np.ndarray:
     """(n, n) the weight of each column in each row's list."""
@@ -75,7 +78,7 @@ def test_cosine_is_the_angle_of_the_columns(seed: int, shrinkage: float) -> None
     bought = (counts_of(log) > 0).astype(float)
     length = np.maximum(np.linalg.norm(bought, axis=0), 1)
     expected = bought.T @ bought / (np.outer(length, length) + shrinkage)
-    found = fit_item_item(log, ItemItemSettings(neighbours=5, shrinkage=shrinkage, power=2))
+    found = fit_item_item(log, ItemItemSettings(neighbours=5, shrinkage=shrinkage, asymmetry=0.5, power=2))
     np.testing.assert_allclose(dense(found), kept(expected, 5) ** 2, rtol=1e-5)
 
 
@@ -83,7 +86,7 @@ def test_asymmetry_moves_the_denominator_to_the_own_item() -> None:
     # Item 0 has two users, item 1 eight, both share two: 2 / (2^a · 8^(1 − a)).
     log = log_of([(0, 0, 0), (1, 0, 0), *[(user, 0, 1) for user in range(8)]], 2)
     for asymmetry, forth, back in ((0.0, 2 / 8, 2 / 2), (0.5, 0.5, 0.5), (1.0, 2 / 2, 2 / 8)):
-        found = dense(fit_item_item(log, ItemItemSettings(asymmetry=asymmetry)))
+        found = dense(fit_item_item(log, ItemItemSettings(shrinkage=0, asymmetry=asymmetry)))
         np.testing.assert_allclose(found, [[0, forth], [back, 0]], rtol=1e-6)
 
 
@@ -94,7 +97,7 @@ def test_pearson_is_the_correlation_of_the_columns_where_it_is_above_0(seed: int
     with np.errstate(invalid="ignore"):
         expected = np.nan_to_num(np.corrcoef(bought.T))
     expected *= bought.T @ bought > 0
-    found = dense(fit_item_item(log, ItemItemSettings(similarity="pearson")))
+    found = dense(fit_item_item(log, ItemItemSettings(similarity="pearson", **PLAIN)))
     np.testing.assert_allclose(found, kept(expected, 100), rtol=1e-4, atol=1e-7)
 
 
@@ -105,7 +108,7 @@ def test_tfidf_is_the_cosine_of_roots_times_how_rare_the_user() -> None:
     weighted = np.sqrt(counts) * np.maximum(rarity, 0)[:, None]
     length = np.linalg.norm(weighted, axis=0)
     expected = weighted.T @ weighted / np.maximum(np.outer(length, length), 1e-12)
-    found = dense(fit_item_item(log, ItemItemSettings(similarity="tfidf")))
+    found = dense(fit_item_item(log, ItemItemSettings(similarity="tfidf", **PLAIN)))
     np.testing.assert_allclose(found, kept(expected, 100), rtol=1e-5)
 
 
@@ -115,7 +118,7 @@ def test_bm25_is_the_product_of_saturated_counts() -> None:
     rarity = np.log(log.item_count / (1 + (counts > 0).sum(axis=1)))
     norm = 1 - 0.6 + 0.6 * counts.sum(axis=0) / counts.sum(axis=0).mean()
     weighted = counts * 3 / (2 * norm + counts) * np.maximum(rarity, 0)[:, None]
-    settings = ItemItemSettings(similarity="bm25", bm25_saturation=2, bm25_length_share=0.6)
+    settings = ItemItemSettings(similarity="bm25", shrinkage=0, bm25_saturation=2, bm25_length_share=0.6)
     np.testing.assert_allclose(
         dense(fit_item_item(log, settings)), kept(weighted.T @ weighted, 100), rtol=1e-5, atol=1e-7
     )
@@ -161,14 +164,14 @@ def test_directed_co_occurrence_is_that_of_all_pairs(settings: BoughtNextSetting
 def test_what_comes_after_follows_and_what_comes_before_does_not() -> None:
     # One user: 0, then a basket of 1 and 2, then 3. Nobody's events count with another's.
     log = log_of([(0, 1, 0), (0, 5, 1), (0, 5, 2), (0, 9, 3), (1, 2, 3)], 4)
-    settings = BoughtNextSettings(window=2, distance_power=1, popularity_exponent=0, source_exponent=0)
+    settings = BoughtNextSettings(window=2, distance_power=1, **UNSCALED)
     expected = [[0, 1, 1, 0.5], [0, 0, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]]
     np.testing.assert_allclose(dense(fit_bought_next(log, settings)), expected)
 
 
 def test_only_target_events_count_where_that_is_asked() -> None:
     log = log_of([(0, 1, 0), (0, 2, 1), (0, 3, 2)], 3, targets=[True, False, True])
-    settings = BoughtNextSettings(events="target", popularity_exponent=0, source_exponent=0)
+    settings = BoughtNextSettings(events="target", **UNSCALED)
     np.testing.assert_allclose(dense(fit_bought_next(log, settings)), [[0, 0, 1], [0, 0, 0], [0, 0, 0]])
 
 

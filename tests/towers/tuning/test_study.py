@@ -17,6 +17,7 @@ from towers.tuning.space import Space, present, space_of, with_values
 from towers.tuning.study import Budget, Found, Search
 
 EPOCHS = 4
+TUNE = TuneSettings(folds=2, startup_trials=4, trials_before_pruning=3)
 SPACE: Space = {
     "towers.dropout": Range(low=0.0, high=0.5),
     "towers.learning_rate": Range(low=1e-4, high=1e-1, log=True),
@@ -46,8 +47,7 @@ class Valley:
 
 def search(directory: Path, problem: Valley, trials: int | None = 12, minutes: float = 10, seed: int = 17) -> Found:
     base = with_values(LearningSettings(), {"training.seed": seed})
-    tune = TuneSettings(folds=2, startup_trials=4, trials_before_pruning=3)
-    made = Search(problem, base, tune, SPACE, "data", directory)
+    made = Search(problem, base, TUNE, SPACE, "data", directory)
     return made.run(Budget(time.monotonic() + 60 * minutes, trials))
 
 
@@ -99,6 +99,14 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path: Path, epo
     problem = Valley()
     assert outcome(search(tmp_path / "broken", problem)) == outcome(unbroken)
     assert problem.epochs < 12 * 2 * EPOCHS
+
+
+def test_a_trial_that_a_killed_process_left_open_is_asked_again(tmp_path: Path) -> None:
+    unbroken = search(tmp_path / "unbroken", Valley(), trials=4)
+    search(tmp_path / "killed", Valley(), trials=2)
+    made = Search(Valley(), LearningSettings(), TUNE, SPACE, "data", tmp_path / "killed")
+    made._open().ask()  # and never told
+    assert outcome(search(tmp_path / "killed", Valley(), trials=4)) == outcome(unbroken)
 
 
 def test_a_search_that_is_over_asks_nothing_more(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import tomlkit
 from rich.progress import Progress
 from twinrank_client import Client, RepeatPolicy
 
@@ -27,6 +28,8 @@ from towers.schema.plain import ASKED_AT, PlainConfig, Protocol
 from towers.training.loop import progress_bar
 from towers.training.run import TrainingRun
 
+SHOP_FILE = "shop.toml"
+"""The benchmark as a shop, for the commands that take one: `towers tune`, `towers train`, `index rebuild`."""
 SERVER_CONFIG = Path(__file__).parent / "server.toml"
 CUTOFFS = {Protocol.LEAVE_LAST_OUT: (10, 20), Protocol.HOLDOUT: (20,)}
 CALLS_IN_FLIGHT = 4
@@ -56,7 +59,7 @@ class BenchmarkRun:
         """
         split = self._split
         stages = self._stages
-        stages.once("load", self._load)
+        self.prepare()
         stages.once("train", self._train)
         strict = self.files.protocol is Protocol.LEAVE_LAST_OUT
         again = strict or self.settings.plain.refit
@@ -77,6 +80,11 @@ class BenchmarkRun:
             "left_out": split.held_out.left_out,
             "quarantine": self._dataset.meta.quarantine,
         }
+
+    def prepare(self) -> Path:
+        """The dataset and nothing more; gives the shop's TOML file."""
+        self._stages.once("load", self._load)
+        return self._shop.shop.work_dir / SHOP_FILE
 
     def forget(self) -> None:
         """The figures are kept elsewhere: the next run begins anew."""
@@ -106,6 +114,9 @@ class BenchmarkRun:
 
     def _load(self) -> None:
         shop = self._shop
+        shop.shop.work_dir.mkdir(parents=True, exist_ok=True)
+        settings = shop.model_dump(mode="json", exclude_none=True)
+        (shop.shop.work_dir / SHOP_FILE).write_text(tomlkit.dumps(settings), encoding="utf-8")
         meta = ingest_plain(self.files, self._split, self.settings.plain, shop.shop.name, shop.dataset_dir).meta
         self.say(
             f"{meta.counts.rows:,} events of {meta.counts.users:,} users, {meta.counts.items:,} items, "
