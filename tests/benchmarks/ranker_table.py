@@ -7,7 +7,7 @@ python -m tests.benchmarks.ranker_table DIRECTORY lightgbm      the yardstick on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -183,7 +183,7 @@ def _softened(cut: CutExamples, teacher: Ranker) -> CutExamples:
     return replace(cut, label=torch.from_numpy(ranker_logits(teacher, cut, CPU)).sigmoid().numpy())
 
 
-def main(directory: Path, tables: Sequence[str] = ("variants", "compressed", "lightgbm"), vector: int = 64) -> None:
+def main(directory: Path, tables: list[str], vector: int = 64) -> None:
     """Prints the rows as they come; `vector` is the towers' dimension, 0 where the ranker reads no vectors."""
     torch.set_num_threads(1)
     examples = Examples.read(directory)

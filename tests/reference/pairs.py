@@ -19,7 +19,6 @@ def pair_inputs(
     """(B, K, P) float32, columns as `towers.ranking.pair_input_names`; what stands at padded places means nothing."""
     rows = np.maximum(candidates.rows, 0)
     columns = [*_of_purchases(bought, rows), *_of_other_events(batch, rows, bought.groups.item_count)]
-    columns += _of_visits(bought, rows)
     for codes, value_count in zip(items.affinity.T, items.affinity_counts.tolist(), strict=True):
         columns += _of_attribute(bought, codes, value_count, rows)
     columns.append(np.einsum("bkd,bd->bk", items.vectors[rows], user_vectors))
@@ -63,28 +62,6 @@ def _of_other_events(batch: HistoryBatch, rows: Int32Array, item_count: int) -> 
         np.where(found, np.log1p(count)[place], _NOTHING),
         np.where(found, np.log1p(since)[place], _NEVER),
     ]
-
-
-def _of_visits(bought: Bought, rows: Int32Array) -> list[FloatArray]:
-    """Four columns (B, K): memories of 5 and 150 days, visits since, share of visits; one pair at a time."""
-    out = np.zeros((4, *rows.shape), np.float32)
-    out[2] = _NEVER
-    _, found = bought.groups.find(rows)
-    owner = request_of_event(bought.targets)
-    for request, column in zip(*np.nonzero(found), strict=True):
-        own = owner == request
-        visits = np.unique(bought.targets.time_s[own])
-        here, first_line = np.unique(
-            bought.targets.time_s[own & (bought.targets.item_row == rows[request, column])], return_index=True
-        )
-        age = bought.age_days[own & (bought.targets.item_row == rows[request, column])][first_line]
-        out[:, request, column] = [
-            np.log1p(np.exp2(-age / 5).sum()),
-            np.log1p(np.exp2(-age / 150).sum()),
-            np.log1p((visits > here[-1]).sum()),
-            len(here) / (visits >= here[0]).sum(),
-        ]
-    return list(out)
 
 
 def _of_attribute(bought: Bought, codes: Int32Array, value_count: int, rows: Int32Array) -> list[FloatArray]:

@@ -13,7 +13,6 @@ import numpy as np
 from towers.compiled import kernel
 from towers.features.histories import BoolArray, FloatArray, HistoryBatch, Int32Array, Int64Array
 from towers.features.purchases import NEVER_DAYS, Purchases, find_row
-from towers.features.rhythms import Rhythms
 
 ITEM_FEATURES = (
     "log_times",
@@ -26,10 +25,6 @@ ITEM_FEATURES = (
     "log_interval_days",
     "log_other_events",
     "log_days_since_other",
-    "log_decayed_short",
-    "log_decayed_long",
-    "log_visits_since",
-    "visit_share",
 )
 ATTRIBUTE_FEATURES = ("log_decayed", "share", "log_days_since")
 _NEVER = np.float32(np.log1p(NEVER_DAYS))
@@ -65,7 +60,6 @@ def pair_features(
     """
     out = np.zeros((*candidates.shape, _ITEM_COUNT + _ATTRIBUTE_COUNT * codes.shape[1] + further), np.float32)
     bought, others, total = purchases.groups, purchases.others, purchases.total
-    rhythms = Rhythms.of(batch, purchases)
     due = np.minimum(purchases.days_since / np.maximum(purchases.interval_days, 1), _DUE_MAX)
     of_bought = (
         np.log1p(purchases.times),
@@ -75,10 +69,6 @@ def pair_features(
         purchases.decayed_slow,
         np.where(purchases.times > 1, due, np.float32(0)),
         np.log1p(purchases.interval_days),
-        np.log1p(rhythms.short),
-        np.log1p(rhythms.long),
-        np.log1p(rhythms.visits_since),
-        rhythms.visit_share,
     )
     _write_bought(candidates, bought.offsets, bought.item_row, of_bought, total, out)
     of_others = (np.log1p(others.events), np.log1p(purchases.others_days_since))
@@ -102,7 +92,7 @@ def _write_bought(
     total: FloatArray,
     out: FloatArray,
 ) -> None:
-    times, slow, fast, since, decayed, due, interval, short, long, visits, visit_share = columns
+    times, slow, fast, since, decayed, due, interval = columns
     for request in range(candidates.shape[0]):
         for column in range(candidates.shape[1]):
             row = candidates[request, column]
@@ -111,14 +101,12 @@ def _write_bought(
             line = out[request, column]
             group = find_row(item_row, offsets[request], offsets[request + 1], row)
             if group < 0:
-                line[3], line[7], line[12] = _NEVER, _NEVER, _NEVER
+                line[3], line[7] = _NEVER, _NEVER
                 continue
             line[0], line[1], line[2], line[3] = times[group], slow[group], fast[group], since[group]
             line[4] = 1
             line[5] = decayed[group] / (total[request] + np.float32(1))
             line[6], line[7] = due[group], interval[group]
-            line[10], line[11], line[12] = short[group], long[group], visits[group]
-            line[13] = visit_share[group]
 
 
 @kernel

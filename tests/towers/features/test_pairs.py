@@ -67,10 +67,6 @@ def test_features_of_a_bought_item_are_those_computed_by_hand() -> None:
             "log_interval_days": log1p(10),
             "log_other_events": log1p(2),
             "log_days_since_other": log1p(1),
-            "log_decayed_short": log1p(2**-4 + 2**-2),
-            "log_decayed_long": log1p(2 ** (-20 / 150) + 2 ** (-10 / 150)),
-            "log_visits_since": log1p(1),  # with item 3 alone
-            "visit_share": 2 / 3,
             "category_log_decayed": log1p(TOTAL),
             "category_share": TOTAL / (TOTAL + 1),
             "category_log_days_since": log1p(5),
@@ -106,7 +102,6 @@ def test_a_stranger_has_the_features_of_never() -> None:
     batch = Asked(histories_of([HOUSEHOLD]), [-1], [NOW], [None]).batch()
     expected = dict.fromkeys(pair_feature_names(ATTRIBUTES), 0.0)
     never = ("log_days_since", "log_interval_days", "log_days_since_other", "category_log_days_since")
-    never = (*never, "log_visits_since")
     expected |= dict.fromkeys(never, NEVER)
     assert named(features_of(batch, [[2]])[0, 0]) == pytest.approx(expected)
 
