@@ -45,7 +45,7 @@ def pair_inputs(
     """(B, K, P): user × item features, retrieval score and sources of each candidate."""
     rows = candidates.rows
     column_count = _OWN_COUNT + _FURTHER_COUNT * len(candidates.further)
-    out = pair_features(batch, purchases, rows, items.affinity, items.affinity_counts, further=column_count)
+    out = pair_features(batch, purchases, rows, items.affinity, items.affinity_counts, items.statistics, column_count)
     first = out.shape[2] - column_count
     _write_own(rows, candidates.sources, user_vectors, items.vectors, first, out)
     for place, brought in enumerate(candidates.further):

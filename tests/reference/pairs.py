@@ -8,6 +8,7 @@ from tests.reference.histories import age_days, keep, request_of_event
 from tests.reference.purchases import NEVER_DAYS, Bought, Groups
 from towers.candidates import SOURCE_BITS, Candidates, ItemTable
 from towers.features.histories import FloatArray, HistoryBatch, Int32Array
+from towers.features.item_statistics import STATISTIC_NAMES
 
 _NEVER = np.log1p(NEVER_DAYS)
 _NOTHING, _ONE = np.float32(0), np.float32(1)
@@ -19,6 +20,7 @@ def pair_inputs(
     """(B, K, P) float32, columns as `towers.ranking.pair_input_names`; what stands at padded places means nothing."""
     rows = np.maximum(candidates.rows, 0)
     columns = [*_of_purchases(bought, rows), *_of_other_events(batch, rows, bought.groups.item_count)]
+    columns += _of_rhythm(bought, rows, items.statistics)
     for codes, value_count in zip(items.affinity.T, items.affinity_counts.tolist(), strict=True):
         columns += _of_attribute(bought, codes, value_count, rows)
     columns.append(np.einsum("bkd,bd->bk", items.vectors[rows], user_vectors))
@@ -49,6 +51,22 @@ def _of_purchases(bought: Bought, rows: Int32Array) -> list[FloatArray]:
     ]
 
 
+def _of_rhythm(bought: Bought, rows: Int32Array, statistics: FloatArray) -> list[FloatArray]:
+    """Two columns (B, K): the share of the last weeks, and how due it is; everybody's interval counts twice."""
+    place, found = bought.groups.find(rows)
+    if len(bought.groups.key) == 0:
+        return [np.zeros(rows.shape, np.float32)] * 2
+    gaps = bought.times - 1
+    span = np.where(gaps > 0, bought.interval_days * gaps, 0)
+    everybodys = np.expm1(statistics[rows, STATISTIC_NAMES.index("log_interval_days")])
+    days = (span[place] + 2 * everybodys) / (gaps[place] + 2)
+    due = np.minimum(bought.days_since[place] / np.maximum(days, 1), 6)
+    return [
+        np.where(found, bought.decayed_fast[place], 0) / (bought.total_fast[:, None] + _ONE),
+        np.where(found, due, 0).astype(np.float32),
+    ]
+
+
 def _of_other_events(batch: HistoryBatch, rows: Int32Array, item_count: int) -> list[FloatArray]:
     """Two columns (B, K): how many events that are no goal, such as views, and how long ago."""
     if batch.is_target.all():
@@ -65,7 +83,7 @@ def _of_other_events(batch: HistoryBatch, rows: Int32Array, item_count: int) -> 
 
 
 def _of_attribute(bought: Bought, codes: Int32Array, value_count: int, rows: Int32Array) -> list[FloatArray]:
-    """Three columns (B, K): what the shopper bought of items with the same value of one attribute."""
+    """Six columns (B, K): what the shopper bought of items with the same value of one attribute."""
     targets, cell_count = bought.targets, len(rows) * value_count
     cell = request_of_event(targets) * value_count + codes[targets.item_row]
     decayed = np.bincount(cell, weights=bought.weight, minlength=cell_count).astype(np.float32)
@@ -73,4 +91,20 @@ def _of_attribute(bought: Bought, codes: Int32Array, value_count: int, rows: Int
     since[cell] = bought.age_days  # events ascend, so the newest is written last
     asked = np.arange(len(rows), dtype=np.int64)[:, None] * value_count + codes[rows]
     at = decayed[asked]
-    return [np.log1p(at), at / (bought.total[:, None] + _ONE), np.log1p(since[asked])]
+    fast = np.bincount(cell, weights=bought.fast_weight, minlength=cell_count).astype(np.float32)
+    due = np.zeros(cell_count)
+    for one in np.unique(cell):
+        times = np.unique(targets.time_s[cell == one])
+        if len(times) > 1:
+            days = (times[-1] - times[0]) / 86_400 / (len(times) - 1)
+            due[one] = min(since[one] / max(days, 1), 4)
+    place, found = bought.groups.find(rows)
+    own = np.where(found, bought.decayed_slow[place], 0) if len(bought.groups.key) else np.zeros(rows.shape)
+    return [
+        np.log1p(at),
+        at / (bought.total[:, None] + _ONE),
+        np.log1p(since[asked]),
+        np.log1p(fast[asked]),
+        due[asked].astype(np.float32),
+        (own / (at + 0.5)).astype(np.float32),
+    ]

@@ -68,7 +68,8 @@ class Bought:
         decayed_slow, decayed_fast: the same, weighted by 2^(-age / half-life), 60 and 14 days.
         days_since: age of the newest purchase.
         interval_days: mean days from one visit to the next; NEVER_DAYS for a single one.
-        total: (B,) sum of `weight` over the request's events.
+        total, total_fast: (B,) sums of `weight` and `fast_weight` over the request's events.
+        fast_weight: (E,) 2^(-age / 14 days).
     """
 
     targets: HistoryBatch
@@ -81,6 +82,8 @@ class Bought:
     days_since: FloatArray
     interval_days: FloatArray
     total: FloatArray
+    total_fast: FloatArray
+    fast_weight: FloatArray
 
     @classmethod
     def of(cls, batch: HistoryBatch, item_count: int) -> Bought:
@@ -90,9 +93,10 @@ class Bought:
         age = age_days(targets)
         slow, fast = np.exp2(-age / HALF_LIFE_SLOW_DAYS), np.exp2(-age / HALF_LIFE_FAST_DAYS)
         total = np.bincount(request_of_event(targets), weights=slow, minlength=len(batch.as_of_s)).astype(np.float32)
+        total_fast = np.bincount(request_of_event(targets), weights=fast, minlength=len(total)).astype(np.float32)
         if len(groups.key) == 0:
             none = np.zeros(0, np.float32)
-            return cls(targets, age, slow, groups, none, none, none, none, none, total)
+            return cls(targets, age, slow, groups, none, none, none, none, none, total, total_fast, fast)
         time_s, sorted_age = targets.time_s[groups.order], age[groups.order]
         new_visit = np.ones(len(time_s), np.float32)
         new_visit[1:] = time_s[1:] != time_s[:-1]
@@ -111,4 +115,6 @@ class Bought:
             days_since=days_since,
             interval_days=np.where(times > 1, span / np.maximum(times - 1, 1), NEVER_DAYS),
             total=total,
+            total_fast=total_fast,
+            fast_weight=fast,
         )

@@ -12,6 +12,7 @@ import numpy as np
 
 from towers.compiled import kernel
 from towers.features.histories import BoolArray, FloatArray, HistoryBatch, Int32Array, Int64Array
+from towers.features.item_statistics import STATISTIC_NAMES
 from towers.features.purchases import NEVER_DAYS, Purchases, find_row
 
 ITEM_FEATURES = (
@@ -25,10 +26,15 @@ ITEM_FEATURES = (
     "log_interval_days",
     "log_other_events",
     "log_days_since_other",
+    "fast_share",
+    "smooth_due_ratio",
 )
-ATTRIBUTE_FEATURES = ("log_decayed", "share", "log_days_since")
+ATTRIBUTE_FEATURES = ("log_decayed", "share", "log_days_since", "log_decayed_fast", "due_ratio", "loyalty")
 _NEVER = np.float32(np.log1p(NEVER_DAYS))
-_DUE_MAX = np.float32(4)
+_DUE_MAX, _SMOOTH_DUE_MAX = np.float32(4), np.float32(6)
+_INTERVAL = STATISTIC_NAMES.index("log_interval_days")
+_INTERVAL_VISITS = np.float32(2)
+"""How many visits everybody's interval between purchases of an item weighs beside the shopper's own."""
 _ITEM_COUNT, _ATTRIBUTE_COUNT = len(ITEM_FEATURES), len(ATTRIBUTE_FEATURES)
 
 
@@ -43,6 +49,7 @@ def pair_features(
     candidates: Int32Array,
     codes: Int32Array,
     code_counts: Int64Array,
+    statistics: FloatArray,
     further: int = 0,
 ) -> FloatArray:
     """Features of every candidate of every request.
@@ -53,6 +60,7 @@ def pair_features(
         candidates: (B, K) item rows; -1 pads, whose features are 0.
         codes: (items, A) value codes of the affinity attributes.
         code_counts: (A,) codes of attribute a are below code_counts[a].
+        statistics: (items, S) as `ItemStatistics.values`.
         further: columns to leave room for behind those of `pair_feature_names`, 0 for now.
 
     Returns:
@@ -69,16 +77,22 @@ def pair_features(
         purchases.decayed_slow,
         np.where(purchases.times > 1, due, np.float32(0)),
         np.log1p(purchases.interval_days),
+        purchases.decayed_fast,
+        purchases.interval_days * (purchases.times > 1),
+        purchases.times,
+        purchases.days_since,
     )
-    _write_bought(candidates, bought.offsets, bought.item_row, of_bought, total, out)
+    totals = (total, purchases.total_fast)
+    _write_bought(candidates, bought.offsets, bought.item_row, of_bought, totals, statistics, out)
     of_others = (np.log1p(others.events), np.log1p(purchases.others_days_since))
     _write_others(candidates, others.offsets, others.item_row, of_others, out)
     if codes.shape[1]:
         targets = (batch.offsets, batch.item_row, batch.is_target)
-        slots, decayed, share, age = _sum_by_value(
-            *targets, purchases.weight, purchases.age_days, total, codes, code_counts
+        weights = (purchases.weight, purchases.fast_weight)
+        slots, decayed, share, age, fast, due = _sum_by_value(
+            *targets, batch.time_s, weights, purchases.age_days, total, codes, code_counts
         )
-        values = np.stack([np.log1p(decayed), share, np.log1p(age)], axis=1)
+        values = np.stack([np.log1p(decayed), share, np.log1p(age), np.log1p(fast), due, decayed], axis=1)
         _write_attributes(candidates, *targets, slots, values, codes, code_counts, out)
     return out
 
@@ -89,10 +103,12 @@ def _write_bought(
     offsets: Int64Array,
     item_row: Int32Array,
     columns: tuple[FloatArray, ...],
-    total: FloatArray,
+    totals: tuple[FloatArray, FloatArray],
+    statistics: FloatArray,
     out: FloatArray,
 ) -> None:
-    times, slow, fast, since, decayed, due, interval = columns
+    times, slow, fast, since, decayed, due, interval, decayed_fast, own_days, visits, days_since = columns
+    total, total_fast = totals
     for request in range(candidates.shape[0]):
         for column in range(candidates.shape[1]):
             row = candidates[request, column]
@@ -107,6 +123,10 @@ def _write_bought(
             line[4] = 1
             line[5] = decayed[group] / (total[request] + np.float32(1))
             line[6], line[7] = due[group], interval[group]
+            line[10] = decayed_fast[group] / (total_fast[request] + np.float32(1))
+            gaps, everybodys = visits[group] - np.float32(1), np.expm1(statistics[row, _INTERVAL])
+            days = (own_days[group] * gaps + everybodys * _INTERVAL_VISITS) / (gaps + _INTERVAL_VISITS)
+            line[11] = min(days_since[group] / max(days, np.float32(1)), _SMOOTH_DUE_MAX)
 
 
 @kernel
@@ -134,23 +154,28 @@ def _sum_by_value(
     offsets: Int64Array,
     item_row: Int32Array,
     is_target: BoolArray,
-    weight: FloatArray,
+    time_s: Int64Array,
+    weights: tuple[FloatArray, FloatArray],
     age_days: FloatArray,
     total: FloatArray,
     codes: Int32Array,
     code_counts: Int64Array,
-) -> tuple[Int32Array, FloatArray, FloatArray, FloatArray]:
+) -> tuple[Int32Array, FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """Gives every (request, attribute, value) that was bought a slot; slot 0 stands for all that never were.
 
     Returns:
         (E, A) the slot of each target event's values; (S,) of each slot the summed weight, its share of the request's
-        `total`, and the age of its newest event.
+        `total`, the age of its newest event, the summed fast weight, and that age in units of the mean days between
+        its visits, 0 where there was but one.
     """
     attribute_count = codes.shape[1]
     slots = np.zeros((len(item_row), attribute_count), np.int32)
     room = 1 + len(item_row) * attribute_count
     decayed, share, age = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
-    decayed[0], share[0], age[0] = 0, 0, NEVER_DAYS
+    fast, due, oldest = np.empty(room, np.float32), np.zeros(room, np.float32), np.empty(room, np.float32)
+    visits, last_s = np.empty(room, np.int32), np.empty(room, np.int64)
+    weight, fast_weight = weights
+    decayed[0], share[0], age[0], fast[0] = 0, 0, NEVER_DAYS, 0
     slot_of = np.zeros((attribute_count, code_counts.max()), np.int32)
     end = 1
     for request in range(len(offsets) - 1):
@@ -164,14 +189,21 @@ def _sum_by_value(
                 if slot < first:  # of an earlier request, or none
                     slot = end
                     slot_of[attribute, value] = slot
-                    decayed[slot] = 0
+                    decayed[slot], fast[slot], visits[slot], last_s[slot] = 0, 0, 0, -1
+                    oldest[slot] = age_days[event]
                     end += 1
                 slots[event, attribute] = slot
                 decayed[slot] += weight[event]
+                fast[slot] += fast_weight[event]
+                visits[slot] += time_s[event] != last_s[slot]
+                last_s[slot] = time_s[event]
                 age[slot] = age_days[event]  # events ascend in time: the newest stays
         for slot in range(first, end):
             share[slot] = decayed[slot] / (total[request] + np.float32(1))
-    return slots, decayed[:end], share[:end], age[:end]
+            if visits[slot] > 1:
+                days = (oldest[slot] - age[slot]) / np.float32(visits[slot] - 1)
+                due[slot] = min(age[slot] / max(days, np.float32(1)), _DUE_MAX)
+    return slots, decayed[:end], share[:end], age[:end], fast[:end], due[:end]
 
 
 @kernel
@@ -186,7 +218,10 @@ def _write_attributes(
     code_counts: Int64Array,
     out: FloatArray,
 ) -> None:
-    """`values` (S, 3) of the slots of `_sum_by_value`, to the candidates whose values they are."""
+    """`values` (S, 6) of the slots of `_sum_by_value`, to the candidates whose values they are.
+
+    The last is the summed weight; in its place stands the item's own share of it.
+    """
     attribute_count = codes.shape[1]
     slot_of = np.zeros((attribute_count, code_counts.max()), np.int32)
     for request in range(candidates.shape[0]):
@@ -201,8 +236,10 @@ def _write_attributes(
             line = out[request, column, _ITEM_COUNT:]
             for attribute in range(attribute_count):
                 value = values[slot_of[attribute, codes[row, attribute]]]
-                for part in range(_ATTRIBUTE_COUNT):
-                    line[attribute * _ATTRIBUTE_COUNT + part] = value[part]
+                begin, last = attribute * _ATTRIBUTE_COUNT, _ATTRIBUTE_COUNT - 1
+                for part in range(last):
+                    line[begin + part] = value[part]
+                line[begin + last] = np.expm1(out[request, column, 1]) / (value[last] + np.float32(0.5))
         for event in range(offsets[request], offsets[request + 1]):
             for attribute in range(attribute_count):
                 slot_of[attribute, codes[item_row[event], attribute]] = 0

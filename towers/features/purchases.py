@@ -53,9 +53,10 @@ class Purchases:
         decayed_slow, decayed_fast: visits weighted by age, half-life 60 and 14 days.
         days_since: since the newest purchase.
         interval_days: mean days between purchases, NEVER_DAYS when bought once.
-        total: (B,) the request's decayed purchases, all items together.
+        total, total_fast: (B,) the request's decayed purchases, all items together, half-life 60 and 14 days.
         others: the items of the events that are no purchases. others_days_since: (G',) since the newest of each.
-        age_days, weight: (E,) of each event of the batch, its age and what it counts by that, half-life 60 days.
+        age_days, weight, fast_weight: (E,) of each event of the batch, its age and what it counts by that, half-life 60
+            and 14 days.
     """
 
     groups: ItemGroups
@@ -65,10 +66,12 @@ class Purchases:
     days_since: FloatArray
     interval_days: FloatArray
     total: FloatArray
+    total_fast: FloatArray
     others: ItemGroups
     others_days_since: FloatArray
     age_days: FloatArray
     weight: FloatArray
+    fast_weight: FloatArray
 
     @classmethod
     def of(cls, batch: HistoryBatch) -> Purchases:
@@ -76,7 +79,7 @@ class Purchases:
         age_days = batch.age_days
         weight, fast_weight = np.exp(age_days * _SLOW_DECAY), np.exp(age_days * _FAST_DECAY)
         columns = (batch.offsets, batch.item_row, batch.time_s, batch.is_target, age_days, weight, fast_weight)
-        offsets, rows, events, times, slow, fast, since, interval, total = _aggregate(*columns, True)
+        offsets, rows, events, times, slow, fast, since, interval, total, total_fast = _aggregate(*columns, True)
         others = _aggregate(*columns, False)
         return cls(
             ItemGroups(offsets, rows, events),
@@ -86,10 +89,12 @@ class Purchases:
             since,
             interval,
             total,
+            total_fast,
             others=ItemGroups(*others[:3]),
             others_days_since=others[6],
             age_days=age_days,
             weight=weight,
+            fast_weight=fast_weight,
         )
 
 
@@ -135,6 +140,7 @@ def _aggregate(
     FloatArray,
     FloatArray,
     FloatArray,
+    FloatArray,
 ]:
     """The columns of `Purchases` over the events whose `is_target` is `wanted`."""
     request_count = len(offsets) - 1
@@ -147,7 +153,7 @@ def _aggregate(
     rows, events, times = np.empty(room, np.int32), np.empty(room, np.float32), np.empty(room, np.float32)
     slow, fast = np.empty(room, np.float32), np.empty(room, np.float32)
     since, interval = np.empty(room, np.float32), np.empty(room, np.float32)
-    total = np.zeros(request_count, np.float32)
+    total, total_fast = np.zeros(request_count, np.float32), np.zeros(request_count, np.float32)
     keys = np.empty(longest, np.int64)
     group = 0
     for request in range(request_count):
@@ -157,7 +163,7 @@ def _aggregate(
                 keys[count] = (np.int64(item_row[event]) << _PLACE_BITS) | (event - begin)
                 count += 1
         keys[:count].sort()  # by item, and of one item oldest first
-        everything, at = 0.0, 0
+        everything, everything_fast, at = 0.0, 0.0, 0
         while at < count:
             row, first, visits = keys[at] >> _PLACE_BITS, at, 0
             decayed_slow, decayed_fast = 0.0, 0.0
@@ -166,6 +172,7 @@ def _aggregate(
                 event = begin + (keys[at] & _PLACE_MASK)
                 age = age_days[event]
                 everything += weight[event]
+                everything_fast += fast_weight[event]
                 if at == first:
                     oldest = age
                 if at == first or time_s[event] != last_s:
@@ -178,7 +185,7 @@ def _aggregate(
             slow[group], fast[group], since[group] = decayed_slow, decayed_fast, age
             interval[group] = (oldest - age) / (visits - 1) if visits > 1 else NEVER_DAYS
             group += 1
-        total[request] = everything
+        total[request], total_fast[request] = everything, everything_fast
         group_offsets[request + 1] = group
     return (
         group_offsets,
@@ -190,4 +197,5 @@ def _aggregate(
         since[:group],
         interval[:group],
         total,
+        total_fast,
     )

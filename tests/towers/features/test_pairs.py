@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from tests.towers.random_logs import DAY_S, ITEM_COUNT, PURCHASE, VIEW, Asked, asked, extra_of, histories_of
 from towers.candidates import code_counts
 from towers.features.histories import FloatArray, HistoryBatch
+from towers.features.item_statistics import STATISTIC_NAMES
 from towers.features.pairs import ATTRIBUTE_FEATURES, ITEM_FEATURES, pair_feature_names, pair_features
 from towers.features.purchases import NEVER_DAYS, Purchases
 
 NOW = 100 * DAY_S
 # Item:                       0  1  2  3  4  5  6
 CATEGORY = np.array([[1], [1], [2], [2], [3], [3], [0]], np.int32)
+STATISTICS = np.full((len(CATEGORY), len(STATISTIC_NAMES)), log1p(20), np.float32)  # everybody buys every 20 days
 ATTRIBUTES = ["category"]
 NEVER = log1p(NEVER_DAYS)
 
@@ -34,7 +36,7 @@ def fast(days: float) -> float:
 
 def features_of(batch: HistoryBatch, candidates: list[list[int]]) -> FloatArray:
     rows = np.array(candidates, np.int32).reshape(len(batch), -1)
-    return pair_features(batch, Purchases.of(batch), rows, CATEGORY, code_counts(CATEGORY))
+    return pair_features(batch, Purchases.of(batch), rows, CATEGORY, code_counts(CATEGORY), STATISTICS)
 
 
 def named(values: FloatArray) -> dict[str, float]:
@@ -67,9 +69,14 @@ def test_features_of_a_bought_item_are_those_computed_by_hand() -> None:
             "log_interval_days": log1p(10),
             "log_other_events": log1p(2),
             "log_days_since_other": log1p(1),
+            "fast_share": (fast(20) + fast(10)) / (2 * fast(20) + fast(10) + fast(5) + 1),
+            "smooth_due_ratio": 10 / ((10 + 2 * 20) / 3),
             "category_log_decayed": log1p(TOTAL),
             "category_share": TOTAL / (TOTAL + 1),
             "category_log_days_since": log1p(5),
+            "category_log_decayed_fast": log1p(2 * fast(20) + fast(10) + fast(5)),
+            "category_due_ratio": 5 / 7.5,
+            "category_loyalty": (slow(20) + slow(10)) / (TOTAL + 0.5),
         },
         rel=1e-6,
     )
@@ -110,14 +117,18 @@ def test_no_request_and_no_candidate_are_no_features() -> None:
     log = histories_of([HOUSEHOLD])
     width = len(pair_feature_names(ATTRIBUTES))
     nobody, rows = Asked(log, [], [], []).batch(), np.zeros((0, 3), np.int32)
-    assert pair_features(nobody, Purchases.of(nobody), rows, CATEGORY, code_counts(CATEGORY)).shape == (0, 3, width)
+    assert pair_features(nobody, Purchases.of(nobody), rows, CATEGORY, code_counts(CATEGORY), STATISTICS).shape == (
+        0,
+        3,
+        width,
+    )
     assert features_of(Asked(log, [0], [NOW], [None]).batch(), [[]]).shape == (1, 0, width)
 
 
 def test_without_affinity_attributes_the_item_features_remain() -> None:
     batch = Asked(histories_of([HOUSEHOLD]), [0], [NOW], [None]).batch()
     rows, none = np.array([[2]], np.int32), np.zeros((ITEM_COUNT, 0), np.int32)
-    features = pair_features(batch, Purchases.of(batch), rows, none, code_counts(none))
+    features = pair_features(batch, Purchases.of(batch), rows, none, code_counts(none), STATISTICS)
     assert features.tobytes() == features_of(batch, [[2]])[:, :, : len(ITEM_FEATURES)].tobytes()
 
 
@@ -127,10 +138,10 @@ def test_every_attribute_has_its_own_columns() -> None:
     purchases, rows = Purchases.of(batch.batch()), np.tile(np.arange(ITEM_COUNT, dtype=np.int32), (4, 1))
     brand = np.array([[3], [1], [1], [0], [2], [2], [5]], np.int32)
     both = np.concatenate([CATEGORY, brand], axis=1)
-    together = pair_features(batch.batch(), purchases, rows, both, code_counts(both))
+    together = pair_features(batch.batch(), purchases, rows, both, code_counts(both), STATISTICS)
     first = len(ITEM_FEATURES)
     for place, codes in enumerate([CATEGORY, brand]):
-        alone = pair_features(batch.batch(), purchases, rows, codes, code_counts(codes))[:, :, first:]
+        alone = pair_features(batch.batch(), purchases, rows, codes, code_counts(codes), STATISTICS)[:, :, first:]
         begin = first + place * len(ATTRIBUTE_FEATURES)
         assert together[:, :, begin : begin + len(ATTRIBUTE_FEATURES)].tobytes() == alone.tobytes()
 
@@ -138,7 +149,7 @@ def test_every_attribute_has_its_own_columns() -> None:
 def test_padded_candidates_and_further_columns_are_zero() -> None:
     batch = Asked(histories_of([HOUSEHOLD]), [0], [NOW], [CART]).batch()
     rows = np.array([[2, -1]], np.int32)
-    features = pair_features(batch, Purchases.of(batch), rows, CATEGORY, code_counts(CATEGORY), further=3)
+    features = pair_features(batch, Purchases.of(batch), rows, CATEGORY, code_counts(CATEGORY), STATISTICS, further=3)
     assert features.shape == (1, 2, len(pair_feature_names(ATTRIBUTES)) + 3)
     assert not features[0, 1].any()
     assert not features[0, 0, -3:].any()
