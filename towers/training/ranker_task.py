@@ -19,6 +19,10 @@ from towers.training.cuts import CutExamples
 from towers.training.distributed import own_steps
 from towers.training.ranker_outputs import candidate_ndcg, ranker_logits
 
+_VARIES_MIN = 0.01
+"""An input that varies by less than so much of its size, over all cuts, says nothing there, and a day later its small
+differences may be large ones: it is left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class RankerLoss:
@@ -179,8 +183,10 @@ def _standardise(ranker: Ranker, cuts: Sequence[CutExamples], vector_weight: flo
     for name, parts in samples.items():
         joined = np.concatenate(parts)
         deviation = joined.std(axis=0, dtype=np.float64)  # in float32 the hour, the same in all cuts, seems to vary
-        scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)
-        getattr(ranker, f"{name}_mean").copy_(torch.from_numpy(joined.mean(axis=0)))
+        mean = joined.mean(axis=0, dtype=np.float64)
+        varies = deviation > np.maximum(_VARIES_MIN * np.abs(mean), 1e-6)
+        scale = np.where(varies, 1 / np.maximum(deviation, 1e-6), 0)
+        getattr(ranker, f"{name}_mean").copy_(torch.from_numpy(mean.astype(np.float32)))
         if name != "pair" and ranker.shape.vector:
             # An embedding counts as one input: its coordinates share one unit of variance. At full weight their number
             # alone lets the ranker learn users and items by heart (docs/log.md).

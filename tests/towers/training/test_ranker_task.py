@@ -293,3 +293,11 @@ def test_lists_without_a_positive_are_left_out_of_the_listwise_loss_alone() -> N
     assert step_count(RankerLoss(kind="listwise")) == 2
     assert step_count(RankerLoss(kind="binary")) == 5
     assert step_count(RankerLoss(kind="listwise", negatives_max=5)) == 2
+
+
+def test_an_input_that_hardly_varies_in_the_cuts_is_left_out() -> None:
+    pair = np.stack([np.linspace(0, 1, 8), 1 + np.linspace(0, 1e-4, 8)], axis=1).astype(np.float32)
+    ranker = new_ranker()
+    RankerTask(ranker, [cut_of([True, False] * 4, [0] * 8, pair)], None, 8, seed=1, device=CPU)
+    assert ranker.pair_scale[0] > 0
+    assert ranker.pair_scale[1] == 0
