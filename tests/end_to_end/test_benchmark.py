@@ -38,10 +38,12 @@ popular = 20
 buy_again = 0
 item_item = 60
 [ranker]
+repeats = false
 cuts = 1
-epochs_max = 4
+epochs_max = 12
+patience = 4
 hidden = [16, 8]
-batch_size = 1024
+batch_size = 512
 learning_rate = 0.02
 [training]
 threads = 1
