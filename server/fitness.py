@@ -20,7 +20,7 @@ from server.generation_files import ITEM_IDS_FILE as ITEM_IDS_FILE
 from server.generation_files import USER_IDS_FILE as USER_IDS_FILE
 from server.serving_model import ServingModel
 from towers.model import RANKER_FILE, TOWERS_FILE
-from towers.snapshot import ITEMS_FILE, USERS_FILE
+from towers.snapshot import ITEMS_FILE, SOURCES_FILE, USERS_FILE
 
 CATALOGUE_ROWS_COMPARED = 1_000
 """Items of the catalogue whose ids are compared with ITEM_IDS_FILE: another order is found by a few, too."""
@@ -32,6 +32,12 @@ class GenerationUnfit(ValueError):
 
 def check_fit(serving: ServingModel, index_name: str) -> None:
     """Compares the parts; `index_name` is the searcher's file. Raises GenerationUnfit."""
+    found_sources, wanted_sources = tuple(serving.snapshot.items.sources), serving.model.settings.candidates.further
+    if found_sources != wanted_sources:
+        raise GenerationUnfit(
+            f"{serving.generation_id}: {SOURCES_FILE} holds the sources {list(found_sources)}; the model reads "
+            f"{list(wanted_sources)}"
+        )
     for what, found, expected in _facts(serving, index_name):
         if found != expected:
             raise GenerationUnfit(

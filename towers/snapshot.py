@@ -171,6 +171,11 @@ class Snapshot:
         for what, (values, expected) in lengths.items():
             if len(values) != expected:
                 raise SnapshotInvalid(f"{what} has {len(values)} rows; the others say {expected}")
+        for name, source in self.items.sources.items():
+            if source.item_count != self.item_count:
+                raise SnapshotInvalid(
+                    f"{SOURCES_FILE}: source {name} is of {source.item_count} items; the others say {self.item_count}"
+                )
         if not self.items.retrievable[: self.retrievable_count].all():
             raise SnapshotInvalid(f"{ITEMS_FILE}: array retrievable: the retrievable rows do not come first")
         _check_rows(f"{USERS_FILE}: array item_row", log.item_row, self.item_count)

@@ -25,6 +25,8 @@ from towers.model import TrainedModel, ranker_shape
 from towers.models.item_tower import ItemTower
 from towers.models.ranker import Ranker
 from towers.models.user_tower import UserTower
+from towers.sources.item_lists import ItemLists
+from towers.sources.settings import ProfileSettings
 
 Republish = Callable[..., str]
 
@@ -184,6 +186,15 @@ def test_an_index_of_fewer_items_or_another_dimension(files: dict[str, bytes], l
     for other, what in ((columns[:8], "dimension"), (columns[:, :40], "item count")):
         with pytest.raises(GenerationUnfit, match=f"{what} of index.safetensors"):
             load_with({"index.safetensors": save({"columns": np.ascontiguousarray(other)})})
+
+
+def test_sources_that_the_model_does_not_read_are_refused(files: dict[str, bytes], load_with: Any) -> None:
+    items = load(files["items.safetensors"])
+    count = len(items["statistics"]) - int(items["spare_row_count"][0])
+    lists = ItemLists.of_top(np.zeros((count, 1), np.int32), np.ones((count, 1), np.float32), ProfileSettings())
+    arrays = {f"item_item/{name}": array for name, array in lists.arrays().items()}
+    with pytest.raises(GenerationUnfit, match=r"sources\.safetensors holds .*'item_item'.*reads \[\]"):
+        load_with({"sources.safetensors": save(arrays)})
 
 
 def test_two_indexes_are_one_too_many(files: dict[str, bytes], load_with: Any) -> None:

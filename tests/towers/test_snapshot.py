@@ -15,6 +15,8 @@ from towers.features.items import ItemArrays
 from towers.learning_data import Encoders, LearningData, UserTable
 from towers.models.ranker import Ranker, RankerShape
 from towers.snapshot import Snapshot, SnapshotInvalid, take_snapshot
+from towers.sources.item_lists import ItemLists
+from towers.sources.settings import ProfileSettings
 
 PURCHASE = 1
 BRAND_AND_COLOUR = np.array([[7, 1], [8, 2], [9, 3], [10, 4], [11, 5]], np.int32)
@@ -188,3 +190,16 @@ def test_a_file_whose_affinity_columns_do_not_fit_the_model_is_refused() -> None
     del arrays["affinity"]
     with pytest.raises(SnapshotInvalid, match="array affinity is missing"):
         Snapshot.from_arrays(arrays, taken().user_arrays(), (PURCHASE,), ("brand", "colour"))
+
+
+def test_sources_there_and_back_and_none_of_other_items() -> None:
+    snapshot = taken()
+    for count, fits in ((snapshot.item_count, True), (snapshot.item_count + 1, False)):
+        lists = ItemLists.of_top(np.full((count, 1), 0, np.int32), np.ones((count, 1), np.float32), ProfileSettings())
+        arrays = {f"item_item/{name}": array for name, array in lists.arrays().items()}
+        parts = (snapshot.item_arrays(3), snapshot.user_arrays(), (PURCHASE,), ("brand", "colour"), (), arrays)
+        if fits:
+            assert Snapshot.from_arrays(*parts).items.sources.keys() == {"item_item"}
+        else:
+            with pytest.raises(SnapshotInvalid, match=r"sources\.safetensors: source item_item is of"):
+                Snapshot.from_arrays(*parts)

@@ -59,6 +59,11 @@ class Asked(Protocol):
 class CandidateSource(Protocol):
     """A source as of one moment, over n item rows; rows from n on, which appeared later, it knows nothing of."""
 
+    @property
+    def item_count(self) -> int:
+        """n."""
+        ...
+
     def ask(self, request: SourceRequest) -> Asked:
         """Its answer to the batch; the answer to each request is that to it alone."""
         ...
