@@ -52,18 +52,25 @@ def _of_purchases(bought: Bought, rows: Int32Array) -> list[FloatArray]:
 
 
 def _of_rhythm(bought: Bought, rows: Int32Array, statistics: FloatArray) -> list[FloatArray]:
-    """Two columns (B, K): the share of the last weeks, and how due it is; everybody's interval counts twice."""
+    """Five columns (B, K): the share of the last weeks, how due it is, the long weight, its interval, how due soon.
+
+    In the interval everybody's counts twice.
+    """
     place, found = bought.groups.find(rows)
     if len(bought.groups.key) == 0:
-        return [np.zeros(rows.shape, np.float32)] * 2
+        return [np.zeros(rows.shape, np.float32)] * 5
     gaps = bought.times - 1
     span = np.where(gaps > 0, bought.interval_days * gaps, 0)
     everybodys = np.expm1(statistics[rows, STATISTIC_NAMES.index("log_interval_days")])
     days = (span[place] + 2 * everybodys) / (gaps[place] + 2)
-    due = np.minimum(bought.days_since[place] / np.maximum(days, 1), 6)
+    since, at_least_1 = bought.days_since[place], np.maximum(days, 1)
+    due, due_soon = np.minimum(since / at_least_1, 6), np.minimum((since + 30) / at_least_1, 8)
     return [
         np.where(found, bought.decayed_fast[place], 0) / (bought.total_fast[:, None] + _ONE),
-        np.where(found, due, 0).astype(np.float32),
+        *(
+            np.where(found, values, 0).astype(np.float32)
+            for values in (due, np.log1p(bought.decayed_long[place]), np.log1p(days), due_soon)
+        ),
     ]
 
 
@@ -91,20 +98,18 @@ def _of_attribute(bought: Bought, codes: Int32Array, value_count: int, rows: Int
     since[cell] = bought.age_days  # events ascend, so the newest is written last
     asked = np.arange(len(rows), dtype=np.int64)[:, None] * value_count + codes[rows]
     at = decayed[asked]
-    fast = np.bincount(cell, weights=bought.fast_weight, minlength=cell_count).astype(np.float32)
-    due = np.zeros(cell_count)
+    long, days = np.zeros(cell_count), np.zeros(cell_count)
     for one in np.unique(cell):
-        times = np.unique(targets.time_s[cell == one])
-        if len(times) > 1:
-            days = (times[-1] - times[0]) / 86_400 / (len(times) - 1)
-            due[one] = min(since[one] / max(days, 1), 4)
+        _, first = np.unique(targets.time_s[cell == one], return_index=True)
+        long[one] = bought.long_weight[cell == one][first].sum()
+        days[one] = (np.ptp(bought.age_days[cell == one]) + 2 * 30) / (len(first) - 1 + 2)
     place, found = bought.groups.find(rows)
     own = np.where(found, bought.decayed_slow[place], 0) if len(bought.groups.key) else np.zeros(rows.shape)
     return [
         np.log1p(at),
         at / (bought.total[:, None] + _ONE),
         np.log1p(since[asked]),
-        np.log1p(fast[asked]),
-        due[asked].astype(np.float32),
+        np.log1p(long[asked]).astype(np.float32),
+        np.log1p(days[asked]).astype(np.float32),
         (own / (at + 0.5)).astype(np.float32),
     ]

@@ -9,7 +9,7 @@ import numpy as np
 from tests.reference.histories import age_days, keep, request_of_event
 from towers.features.histories import BoolArray, FloatArray, HistoryBatch, Int32Array, Int64Array
 
-HALF_LIFE_SLOW_DAYS, HALF_LIFE_FAST_DAYS = np.float32(60), np.float32(14)
+HALF_LIFE_SLOW_DAYS, HALF_LIFE_FAST_DAYS, HALF_LIFE_LONG_DAYS = np.float32(60), np.float32(14), np.float32(150)
 NEVER_DAYS = np.float32(365)
 
 
@@ -65,11 +65,11 @@ class Bought:
         targets: the target events alone, E of them. age_days, weight: (E,) their age, and 2^(-age / 60 days).
         groups: the (request, item) of each row below.
         times: visits, the moments at which the item was bought; a moment counts once.
-        decayed_slow, decayed_fast: the same, weighted by 2^(-age / half-life), 60 and 14 days.
+        decayed_slow, decayed_fast, decayed_long: the same, weighted by 2^(-age / half-life), 60, 14 and 150 days.
         days_since: age of the newest purchase.
         interval_days: mean days from one visit to the next; NEVER_DAYS for a single one.
-        total, total_fast: (B,) sums of `weight` and `fast_weight` over the request's events.
-        fast_weight: (E,) 2^(-age / 14 days).
+        total, total_fast: (B,) sums of 2^(-age / half-life) over the request's events, 60 and 14 days.
+        long_weight: (E,) 2^(-age / 150 days).
     """
 
     targets: HistoryBatch
@@ -79,11 +79,12 @@ class Bought:
     times: FloatArray
     decayed_slow: FloatArray
     decayed_fast: FloatArray
+    decayed_long: FloatArray
     days_since: FloatArray
     interval_days: FloatArray
     total: FloatArray
     total_fast: FloatArray
-    fast_weight: FloatArray
+    long_weight: FloatArray
 
     @classmethod
     def of(cls, batch: HistoryBatch, item_count: int) -> Bought:
@@ -92,11 +93,12 @@ class Bought:
         groups = Groups.of(targets, item_count)
         age = age_days(targets)
         slow, fast = np.exp2(-age / HALF_LIFE_SLOW_DAYS), np.exp2(-age / HALF_LIFE_FAST_DAYS)
+        long = np.exp2(-age / HALF_LIFE_LONG_DAYS)
         total = np.bincount(request_of_event(targets), weights=slow, minlength=len(batch.as_of_s)).astype(np.float32)
         total_fast = np.bincount(request_of_event(targets), weights=fast, minlength=len(total)).astype(np.float32)
         if len(groups.key) == 0:
             none = np.zeros(0, np.float32)
-            return cls(targets, age, slow, groups, none, none, none, none, none, total, total_fast, fast)
+            return cls(targets, age, slow, groups, *[none] * 6, total, total_fast, long)
         time_s, sorted_age = targets.time_s[groups.order], age[groups.order]
         new_visit = np.ones(len(time_s), np.float32)
         new_visit[1:] = time_s[1:] != time_s[:-1]
@@ -112,9 +114,10 @@ class Bought:
             times=times,
             decayed_slow=np.add.reduceat(slow[groups.order] * new_visit, groups.start),
             decayed_fast=np.add.reduceat(fast[groups.order] * new_visit, groups.start),
+            decayed_long=np.add.reduceat(long[groups.order] * new_visit, groups.start),
             days_since=days_since,
             interval_days=np.where(times > 1, span / np.maximum(times - 1, 1), NEVER_DAYS),
             total=total,
             total_fast=total_fast,
-            fast_weight=fast,
+            long_weight=long,
         )

@@ -28,13 +28,20 @@ ITEM_FEATURES = (
     "log_days_since_other",
     "fast_share",
     "smooth_due_ratio",
+    "log_decayed_long",
+    "log_smooth_interval_days",
+    "due_soon_ratio",
 )
-ATTRIBUTE_FEATURES = ("log_decayed", "share", "log_days_since", "log_decayed_fast", "due_ratio", "loyalty")
+ATTRIBUTE_FEATURES = ("log_decayed", "share", "log_days_since", "log_decayed_long", "log_interval_days", "loyalty")
 _NEVER = np.float32(np.log1p(NEVER_DAYS))
-_DUE_MAX, _SMOOTH_DUE_MAX = np.float32(4), np.float32(6)
+_DUE_MAX, _SMOOTH_DUE_MAX, _DUE_SOON_MAX = np.float32(4), np.float32(6), np.float32(8)
 _INTERVAL = STATISTIC_NAMES.index("log_interval_days")
 _INTERVAL_VISITS = np.float32(2)
 """How many visits everybody's interval between purchases of an item weighs beside the shopper's own."""
+_SOON_DAYS = np.float32(30)
+"""How far ahead of the request `due_soon_ratio` looks."""
+_VALUE_INTERVAL_DAYS, _VALUE_INTERVAL_VISITS = np.float32(30), np.float32(2)
+"""Days between two visits to an attribute's value where little is known, and how many visits they weigh."""
 _ITEM_COUNT, _ATTRIBUTE_COUNT = len(ITEM_FEATURES), len(ATTRIBUTE_FEATURES)
 
 
@@ -81,6 +88,7 @@ def pair_features(
         purchases.interval_days * (purchases.times > 1),
         purchases.times,
         purchases.days_since,
+        np.log1p(purchases.decayed_long),
     )
     totals = (total, purchases.total_fast)
     _write_bought(candidates, bought.offsets, bought.item_row, of_bought, totals, statistics, out)
@@ -88,11 +96,11 @@ def pair_features(
     _write_others(candidates, others.offsets, others.item_row, of_others, out)
     if codes.shape[1]:
         targets = (batch.offsets, batch.item_row, batch.is_target)
-        weights = (purchases.weight, purchases.fast_weight)
-        slots, decayed, share, age, fast, due = _sum_by_value(
+        weights = (purchases.weight, purchases.long_weight)
+        slots, decayed, share, age, long, days = _sum_by_value(
             *targets, batch.time_s, weights, purchases.age_days, total, codes, code_counts
         )
-        values = np.stack([np.log1p(decayed), share, np.log1p(age), np.log1p(fast), due, decayed], axis=1)
+        values = np.stack([np.log1p(decayed), share, np.log1p(age), np.log1p(long), np.log1p(days), decayed], axis=1)
         _write_attributes(candidates, *targets, slots, values, codes, code_counts, out)
     return out
 
@@ -107,7 +115,7 @@ def _write_bought(
     statistics: FloatArray,
     out: FloatArray,
 ) -> None:
-    times, slow, fast, since, decayed, due, interval, decayed_fast, own_days, visits, days_since = columns
+    times, slow, fast, since, decayed, due, interval, decayed_fast, own_days, visits, days_since, long = columns
     total, total_fast = totals
     for request in range(candidates.shape[0]):
         for column in range(candidates.shape[1]):
@@ -126,7 +134,10 @@ def _write_bought(
             line[10] = decayed_fast[group] / (total_fast[request] + np.float32(1))
             gaps, everybodys = visits[group] - np.float32(1), np.expm1(statistics[row, _INTERVAL])
             days = (own_days[group] * gaps + everybodys * _INTERVAL_VISITS) / (gaps + _INTERVAL_VISITS)
-            line[11] = min(days_since[group] / max(days, np.float32(1)), _SMOOTH_DUE_MAX)
+            rhythm = max(days, np.float32(1))
+            line[11] = min(days_since[group] / rhythm, _SMOOTH_DUE_MAX)
+            line[12], line[13] = long[group], np.log1p(days)
+            line[14] = min((days_since[group] + _SOON_DAYS) / rhythm, _DUE_SOON_MAX)
 
 
 @kernel
@@ -165,17 +176,17 @@ def _sum_by_value(
 
     Returns:
         (E, A) the slot of each target event's values; (S,) of each slot the summed weight, its share of the request's
-        `total`, the age of its newest event, the summed fast weight, and that age in units of the mean days between
-        its visits, 0 where there was but one.
+        `total`, the age of its newest event, its visits weighted by the long weight, and the mean days between them,
+        to which _VALUE_INTERVAL_VISITS visits every _VALUE_INTERVAL_DAYS are added.
     """
     attribute_count = codes.shape[1]
     slots = np.zeros((len(item_row), attribute_count), np.int32)
     room = 1 + len(item_row) * attribute_count
     decayed, share, age = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
-    fast, due, oldest = np.empty(room, np.float32), np.zeros(room, np.float32), np.empty(room, np.float32)
+    long, days, oldest = np.empty(room, np.float32), np.zeros(room, np.float32), np.empty(room, np.float32)
     visits, last_s = np.empty(room, np.int32), np.empty(room, np.int64)
-    weight, fast_weight = weights
-    decayed[0], share[0], age[0], fast[0] = 0, 0, NEVER_DAYS, 0
+    weight, long_weight = weights
+    decayed[0], share[0], age[0], long[0] = 0, 0, NEVER_DAYS, 0
     slot_of = np.zeros((attribute_count, code_counts.max()), np.int32)
     end = 1
     for request in range(len(offsets) - 1):
@@ -189,21 +200,21 @@ def _sum_by_value(
                 if slot < first:  # of an earlier request, or none
                     slot = end
                     slot_of[attribute, value] = slot
-                    decayed[slot], fast[slot], visits[slot], last_s[slot] = 0, 0, 0, -1
+                    decayed[slot], long[slot], visits[slot], last_s[slot] = 0, 0, 0, -1
                     oldest[slot] = age_days[event]
                     end += 1
                 slots[event, attribute] = slot
                 decayed[slot] += weight[event]
-                fast[slot] += fast_weight[event]
-                visits[slot] += time_s[event] != last_s[slot]
+                if time_s[event] != last_s[slot]:
+                    visits[slot] += 1
+                    long[slot] += long_weight[event]
                 last_s[slot] = time_s[event]
                 age[slot] = age_days[event]  # events ascend in time: the newest stays
         for slot in range(first, end):
             share[slot] = decayed[slot] / (total[request] + np.float32(1))
-            if visits[slot] > 1:
-                days = (oldest[slot] - age[slot]) / np.float32(visits[slot] - 1)
-                due[slot] = min(age[slot] / max(days, np.float32(1)), _DUE_MAX)
-    return slots, decayed[:end], share[:end], age[:end], fast[:end], due[:end]
+            known = oldest[slot] - age[slot] + _VALUE_INTERVAL_DAYS * _VALUE_INTERVAL_VISITS
+            days[slot] = known / (np.float32(visits[slot] - 1) + _VALUE_INTERVAL_VISITS)
+    return slots, decayed[:end], share[:end], age[:end], long[:end], days[:end]
 
 
 @kernel

@@ -13,9 +13,11 @@ from towers.features.histories import BoolArray, FloatArray, HistoryBatch, Int32
 
 HALF_LIFE_SLOW_DAYS = 60.0
 HALF_LIFE_FAST_DAYS = 14.0
+HALF_LIFE_LONG_DAYS = 150.0
 NEVER_DAYS = 365.0
 _SLOW_DECAY = np.float32(-math.log(2) / HALF_LIFE_SLOW_DAYS)
 _FAST_DECAY = np.float32(-math.log(2) / HALF_LIFE_FAST_DAYS)
+_LONG_DECAY = np.float32(-math.log(2) / HALF_LIFE_LONG_DAYS)
 _PLACE_BITS = 32
 _PLACE_MASK = (1 << _PLACE_BITS) - 1
 
@@ -50,19 +52,20 @@ class Purchases:
     Attributes:
         groups: which request and item each row is.
         times: visits in which it was bought; several lines of one basket count once.
-        decayed_slow, decayed_fast: visits weighted by age, half-life 60 and 14 days.
+        decayed_slow, decayed_fast, decayed_long: visits weighted by age, half-life 60, 14 and 150 days.
         days_since: since the newest purchase.
         interval_days: mean days between purchases, NEVER_DAYS when bought once.
         total, total_fast: (B,) the request's decayed purchases, all items together, half-life 60 and 14 days.
         others: the items of the events that are no purchases. others_days_since: (G',) since the newest of each.
-        age_days, weight, fast_weight: (E,) of each event of the batch, its age and what it counts by that, half-life 60
-            and 14 days.
+        age_days, weight, long_weight: (E,) of each event of the batch, its age and what it counts by that, half-life 60
+            and 150 days.
     """
 
     groups: ItemGroups
     times: FloatArray
     decayed_slow: FloatArray
     decayed_fast: FloatArray
+    decayed_long: FloatArray
     days_since: FloatArray
     interval_days: FloatArray
     total: FloatArray
@@ -71,30 +74,31 @@ class Purchases:
     others_days_since: FloatArray
     age_days: FloatArray
     weight: FloatArray
-    fast_weight: FloatArray
+    long_weight: FloatArray
 
     @classmethod
     def of(cls, batch: HistoryBatch) -> Purchases:
         """Aggregates the target events of the batch, and counts the others."""
         age_days = batch.age_days
-        weight, fast_weight = np.exp(age_days * _SLOW_DECAY), np.exp(age_days * _FAST_DECAY)
-        columns = (batch.offsets, batch.item_row, batch.time_s, batch.is_target, age_days, weight, fast_weight)
-        offsets, rows, events, times, slow, fast, since, interval, total, total_fast = _aggregate(*columns, True)
+        weights = tuple(np.exp(age_days * decay) for decay in (_SLOW_DECAY, _FAST_DECAY, _LONG_DECAY))
+        columns = (batch.offsets, batch.item_row, batch.time_s, batch.is_target, age_days, weights)
+        offsets, rows, events, times, slow, fast, long, since, interval, total, total_fast = _aggregate(*columns, True)
         others = _aggregate(*columns, False)
         return cls(
             ItemGroups(offsets, rows, events),
             times,
             slow,
             fast,
+            long,
             since,
             interval,
             total,
             total_fast,
             others=ItemGroups(*others[:3]),
-            others_days_since=others[6],
+            others_days_since=others[7],
             age_days=age_days,
-            weight=weight,
-            fast_weight=fast_weight,
+            weight=weights[0],
+            long_weight=weights[2],
         )
 
 
@@ -127,8 +131,7 @@ def _aggregate(
     time_s: Int64Array,
     is_target: BoolArray,
     age_days: FloatArray,
-    weight: FloatArray,
-    fast_weight: FloatArray,
+    weights: tuple[FloatArray, FloatArray, FloatArray],
     wanted: bool,
 ) -> tuple[
     Int64Array,
@@ -141,8 +144,10 @@ def _aggregate(
     FloatArray,
     FloatArray,
     FloatArray,
+    FloatArray,
 ]:
-    """The columns of `Purchases` over the events whose `is_target` is `wanted`."""
+    """The columns of `Purchases` over the events whose `is_target` is `wanted`; `weights` slow, fast and long."""
+    weight, fast_weight, long_weight = weights
     request_count = len(offsets) - 1
     room, longest = 0, 0
     for request in range(request_count):
@@ -151,7 +156,7 @@ def _aggregate(
         room += is_target[event] == wanted
     group_offsets = np.zeros(request_count + 1, np.int64)
     rows, events, times = np.empty(room, np.int32), np.empty(room, np.float32), np.empty(room, np.float32)
-    slow, fast = np.empty(room, np.float32), np.empty(room, np.float32)
+    slow, fast, long = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
     since, interval = np.empty(room, np.float32), np.empty(room, np.float32)
     total, total_fast = np.zeros(request_count, np.float32), np.zeros(request_count, np.float32)
     keys = np.empty(longest, np.int64)
@@ -166,7 +171,7 @@ def _aggregate(
         everything, everything_fast, at = 0.0, 0.0, 0
         while at < count:
             row, first, visits = keys[at] >> _PLACE_BITS, at, 0
-            decayed_slow, decayed_fast = 0.0, 0.0
+            decayed_slow, decayed_fast, decayed_long = 0.0, 0.0, 0.0
             oldest, age, last_s = np.float32(0), np.float32(0), np.int64(0)
             while at < count and keys[at] >> _PLACE_BITS == row:
                 event = begin + (keys[at] & _PLACE_MASK)
@@ -179,10 +184,11 @@ def _aggregate(
                     visits += 1
                     decayed_slow += weight[event]
                     decayed_fast += fast_weight[event]
+                    decayed_long += long_weight[event]
                 last_s = time_s[event]
                 at += 1
             rows[group], events[group], times[group] = row, at - first, visits
-            slow[group], fast[group], since[group] = decayed_slow, decayed_fast, age
+            slow[group], fast[group], long[group], since[group] = decayed_slow, decayed_fast, decayed_long, age
             interval[group] = (oldest - age) / (visits - 1) if visits > 1 else NEVER_DAYS
             group += 1
         total[request], total_fast[request] = everything, everything_fast
@@ -194,6 +200,7 @@ def _aggregate(
         times[:group],
         slow[:group],
         fast[:group],
+        long[:group],
         since[:group],
         interval[:group],
         total,

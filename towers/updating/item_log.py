@@ -11,7 +11,7 @@ import numpy as np
 
 from towers.candidates import ItemTable, code_counts
 from towers.features.histories import BoolArray, FloatArray, Histories, Int64Array
-from towers.features.item_statistics import ItemStatistics
+from towers.features.item_statistics import REBOUGHT_AGE_DAYS, REBOUGHT_S, ItemStatistics
 from towers.item_table import POPULAR_MAX
 from towers.learning_data import LearningData
 from towers.settings import LearningSettings
@@ -26,6 +26,8 @@ class ItemLog:
     Attributes:
         item: (T,) item rows. time_s: (T,) epoch seconds. before_s: (T,) when the same user had the same item before;
             very long ago where this is the first time.
+        visit: (T,) whether it begins a visit: the first line of a user, an item and a second.
+        followed: (T,) whether that is followed by the same user's next visit within 30 days.
         first: (T,) whether it is. first_again: (T,) whether it is the first at a later second than one before.
         user_first_s: (users who bought,) each one's first target event. item_count: items of the catalogue.
     """
@@ -33,6 +35,8 @@ class ItemLog:
     item: Int64Array
     time_s: Int64Array
     before_s: Int64Array
+    visit: BoolArray
+    followed: BoolArray
     first: BoolArray
     first_again: BoolArray
     user_first_s: Int64Array
@@ -55,7 +59,11 @@ class ItemLog:
         again = np.flatnonzero(~first & (time_s > before_s))
         first_again = np.zeros(len(key), np.bool_)
         first_again[again[np.diff(key[again], prepend=-1) != 0]] = True
-        return cls(item, time_s, before_s, first, first_again, users_first_s, item_count)
+        visit = first | (time_s > before_s)
+        visits = np.flatnonzero(visit)
+        followed = np.zeros(len(key), np.bool_)
+        followed[visits[:-1]] = (np.diff(key[visits]) == 0) & (np.diff(time_s[visits]) <= REBOUGHT_S)
+        return cls(item, time_s, before_s, visit, followed, first, first_again, users_first_s, item_count)
 
     def buyers(self, as_of_s: int) -> Int64Array:
         """(items,) distinct users who bought each before the moment."""
@@ -74,6 +82,7 @@ class ItemLog:
 
         ever = self.buyers(as_of_s).astype(np.float64)
         in_28d, before_28d, in_7d = buyers_between(-1, 28), buyers_between(28, 84), buyers_between(-1, 7)
+        in_14d, before_14d, in_60d = buyers_between(-1, 14), buyers_between(14, 28), buyers_between(-1, 60)
         repeated = seen & ~self.first & (self.time_s > self.before_s)
         item = self.item[repeated]
         gap_sum = np.bincount(
@@ -84,6 +93,9 @@ class ItemLog:
         first_age = np.zeros(self.item_count)
         firsts = seen & self.first
         np.maximum.at(first_age, self.item[firsts], age_days[firsts])
+        first_buyers = np.bincount(self.item[firsts & (age_days <= 28)], minlength=self.item_count)
+        asked = self.visit & (age_days > REBOUGHT_AGE_DAYS[0]) & (age_days <= REBOUGHT_AGE_DAYS[1])
+        asked_count = np.bincount(self.item[asked], minlength=self.item_count)
         columns = (
             np.log1p(ever),
             np.log1p(in_28d),
@@ -92,6 +104,12 @@ class ItemLog:
             rebuyers / (ever + 5.0),
             np.where(gap_count > 0, np.log1p(gap_sum / np.maximum(gap_count, 1)), np.log1p(90.0)),
             np.log1p(first_age),
+            np.log1p(in_14d),
+            np.log1p(in_14d) - np.log1p(before_14d),
+            np.log1p(in_60d),
+            np.bincount(self.item[asked & self.followed], minlength=self.item_count) / (asked_count + 5.0),
+            np.log1p(first_buyers),
+            first_buyers / (in_28d + 3.0),
         )
         values = np.stack(columns, axis=1).astype(np.float32)  # (items, S)
         user_count = max(int((self.user_first_s < as_of_s).sum()), 1)

@@ -38,6 +38,12 @@ def test_statistics_of_an_item_are_those_computed_by_hand() -> None:
             "rebuyer_share": 1 / (2 + 5),
             "log_interval_days": log1p(50),
             "log_age_days": log1p(70),
+            "log_recent_14d": log1p(1),
+            "trend_14d": log1p(1) - log1p(1),  # another one between 14 and 28 days ago
+            "log_recent_60d": log1p(2),
+            "rebought_30d_share": 0,  # asked of the visit 70 days ago alone, which the next followed 50 days later
+            "log_first_buyers_28d": log1p(1),
+            "first_buyers_share": 1 / (2 + 3),
         },
         rel=1e-6,
     )
@@ -50,6 +56,12 @@ def test_statistics_of_an_item_are_those_computed_by_hand() -> None:
             "rebuyer_share": 0,
             "log_interval_days": log1p(90),
             "log_age_days": log1p(90),
+            "log_recent_14d": 0,
+            "trend_14d": 0,
+            "log_recent_60d": 0,
+            "rebought_30d_share": 0,
+            "log_first_buyers_28d": 0,
+            "first_buyers_share": 0,
         },
         rel=1e-6,
     )
@@ -58,7 +70,17 @@ def test_statistics_of_an_item_are_those_computed_by_hand() -> None:
 def test_an_item_that_nobody_bought_yet_has_zeros_and_the_default_interval() -> None:
     values = item_statistics(SHOP, 4, NOW).values
     for item in (2, 3):  # bought at the moment itself, and after it
-        assert values[item].tolist() == pytest.approx([0, 0, 0, 0, 0, log1p(90), 0])
+        assert values[item].tolist() == pytest.approx([0, 0, 0, 0, 0, log1p(90), *[0] * 7])
+
+
+def test_a_visit_is_bought_again_when_the_same_users_next_one_follows_within_30_days() -> None:
+    first = [(0, PURCHASE, on_day(day)) for day in (40, 40, 70, 101)]  # 30 and 31 days apart
+    second = [(0, PURCHASE, on_day(day)) for day in (21, 25, 129, 140)]  # the first two are too old to be asked of
+    values = item_statistics(histories_of([first, second]), 1, on_day(150)).values[0]
+    shares = dict(zip(STATISTIC_NAMES, values.tolist(), strict=True))
+    assert shares["rebought_30d_share"] == pytest.approx(
+        1 / (3 + 5)
+    )  # of days 40, 70 and 101; 129 and 140 are too young
 
 
 def test_popularity_is_the_share_of_buyers_in_the_last_28_days() -> None:

@@ -34,6 +34,10 @@ def fast(days: float) -> float:
     return float(2 ** (-days / 14))
 
 
+def long(days: float) -> float:
+    return float(2 ** (-days / 150))
+
+
 def features_of(batch: HistoryBatch, candidates: list[list[int]]) -> FloatArray:
     rows = np.array(candidates, np.int32).reshape(len(batch), -1)
     return pair_features(batch, Purchases.of(batch), rows, CATEGORY, code_counts(CATEGORY), STATISTICS)
@@ -71,11 +75,14 @@ def test_features_of_a_bought_item_are_those_computed_by_hand() -> None:
             "log_days_since_other": log1p(1),
             "fast_share": (fast(20) + fast(10)) / (2 * fast(20) + fast(10) + fast(5) + 1),
             "smooth_due_ratio": 10 / ((10 + 2 * 20) / 3),
+            "log_decayed_long": log1p(long(20) + long(10)),
+            "log_smooth_interval_days": log1p((10 + 2 * 20) / 3),
+            "due_soon_ratio": (10 + 30) / ((10 + 2 * 20) / 3),
             "category_log_decayed": log1p(TOTAL),
             "category_share": TOTAL / (TOTAL + 1),
             "category_log_days_since": log1p(5),
-            "category_log_decayed_fast": log1p(2 * fast(20) + fast(10) + fast(5)),
-            "category_due_ratio": 5 / 7.5,
+            "category_log_decayed_long": log1p(long(20) + long(10) + long(5)),
+            "category_log_interval_days": log1p((15 + 2 * 30) / 4),
             "category_loyalty": (slow(20) + slow(10)) / (TOTAL + 0.5),
         },
         rel=1e-6,
@@ -88,6 +95,8 @@ def test_an_item_bought_once_is_never_due() -> None:
     assert once["log_times"] == pytest.approx(log1p(1))
     assert once["due_ratio"] == 0
     assert once["log_interval_days"] == pytest.approx(NEVER)
+    assert once["log_smooth_interval_days"] == pytest.approx(log1p(20))  # everybody's
+    assert once["due_soon_ratio"] == pytest.approx((5 + 30) / 20)
 
 
 def test_an_item_in_the_cart_is_not_bought_but_was_just_touched() -> None:

@@ -22,6 +22,10 @@ def fast(days: float) -> float:
     return float(2 ** (-days / 14))
 
 
+def long(days: float) -> float:
+    return float(2 ** (-days / 150))
+
+
 def bought(events: list[tuple[int, int, int]], extra: list[tuple[int, int, int, bool]] | None = None) -> Purchases:
     case = Asked(histories_of([events]), [0], [NOW], [extra_of(extra) if extra else None])
     return Purchases.of(case.batch())
@@ -40,6 +44,7 @@ def test_aggregates_are_those_computed_by_hand() -> None:
     assert purchases.times.tolist() == [3, 1]
     assert purchases.decayed_slow.tolist() == pytest.approx([slow(30) + slow(20) + slow(6), slow(14)], rel=1e-6)
     assert purchases.decayed_fast.tolist() == pytest.approx([fast(30) + fast(20) + fast(6), 0.5], rel=1e-6)
+    assert purchases.decayed_long.tolist() == pytest.approx([long(30) + long(20) + long(6), long(14)], rel=1e-6)
     assert purchases.days_since.tolist() == [6, 14]
     assert purchases.interval_days.tolist() == [12, NEVER_DAYS]
     assert purchases.total.tolist() == pytest.approx([slow(30) + slow(20) + slow(14) + slow(6)], rel=1e-6)
@@ -48,7 +53,7 @@ def test_aggregates_are_those_computed_by_hand() -> None:
 def test_several_lines_of_one_basket_are_one_purchase_of_the_item() -> None:
     one = bought([(2, PURCHASE, days_ago(20)), (2, PURCHASE, days_ago(10))])
     several = bought([(2, PURCHASE, days_ago(20))] * 3 + [(2, PURCHASE, days_ago(10))] * 2)
-    for name in ("times", "decayed_slow", "decayed_fast", "days_since", "interval_days"):
+    for name in ("times", "decayed_slow", "decayed_fast", "decayed_long", "days_since", "interval_days"):
         assert getattr(several, name).tolist() == getattr(one, name).tolist()
 
 
@@ -110,7 +115,7 @@ def test_a_batch_is_its_single_requests_bit_for_bit(case: Asked) -> None:
         own, others = together.groups.request == place, together.others.request == place
         assert together.groups.item_row[own].tolist() == single.groups.item_row.tolist()
         assert together.total[place].tobytes() == single.total[0].tobytes()
-        for name in ("times", "decayed_slow", "decayed_fast", "days_since", "interval_days"):
+        for name in ("times", "decayed_slow", "decayed_fast", "decayed_long", "days_since", "interval_days"):
             assert getattr(together, name)[own].tobytes() == getattr(single, name).tobytes()
         assert together.others.item_row[others].tolist() == single.others.item_row.tolist()
         assert together.others.events[others].tolist() == single.others.events.tolist()
