@@ -1,9 +1,14 @@
 """The packed state: one value a shopper, written by `append.lua` in the store and read here, many at once.
 
-    header   32 bytes, little endian: version, ids, deeds, signals u16, last_ms, purged_ms f64, zeros u64
-    ids      u64 each: XXH3 of the client's event id, oldest first
-    deeds    Record each, oldest arrival first: purchases, ratings, changes of the cart
+    header   32 bytes, little endian: version; room for ids, deeds, signals u16; last_ms, purged_ms f64; ids, deeds,
+             signals that came u16; zeros u16
+    ids      u64 each: XXH3 of the client's event id
+    deeds    Record each: purchases, ratings, changes of the cart
     signals  Record each: views, clicks
+
+Each section is a ring, so that an event is written in place: with room for r, the n-th that came lies at n % r. Beyond
+r the numbers stand for «r and so many more» and begin again at r when they reach 2r. In version 1 sections held just
+what their room says, oldest first.
 
 Events stand in the order of their arrival. Numbers come out of the scripts as doubles, hence the f64.
 """
@@ -18,9 +23,12 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-VERSION = 1
-HEADER = struct.Struct("<HHHHddQ")
+from towers.compiled import kernel
+
+VERSION = 2
+HEADER = struct.Struct("<HHHHddHHHH")
 RECORD = struct.Struct("<dQIIIf")
+_HEADER_SIZE, _ID_SIZE, _RECORD_SIZE = HEADER.size, 8, RECORD.size
 RECORD_DTYPE = np.dtype(
     [
         ("position_ms", "<f8"),
@@ -78,25 +86,81 @@ class PackedStates:
         return len(self.last_ms)
 
 
+def holds_events(header: bytes) -> bool:
+    """Whether a state that begins with these bytes has deeds or signals, and not only what ids it knows."""
+    if not header:
+        return False
+    version, _, deeds_room, signals_room, _, _, _, deeds, signals, _ = HEADER.unpack_from(header)
+    return bool(deeds_room or signals_room) if version == 1 else bool(deeds or signals)
+
+
 def unpack(values: Sequence[bytes | None]) -> PackedStates:
     """Reads S values as they come from the store; None is a shopper of whom nothing is known. Raises StateInvalid."""
-    offsets = np.zeros(len(values) + 1, np.int64)
-    last_ms, purged_ms = np.zeros(len(values)), np.zeros(len(values))
-    parts: list[bytes] = []
-    total = 0
-    for place, value in enumerate(values):
-        if value:
-            if len(value) < HEADER.size:
-                raise StateInvalid(f"a state of {len(value)} bytes has no header")
-            version, ids, deeds, signals, last_ms[place], purged_ms[place], _ = HEADER.unpack_from(value)
-            count = deeds + signals
-            begin = HEADER.size + 8 * ids
-            if version != VERSION or len(value) != begin + RECORD.size * count:
-                raise StateInvalid(
-                    f"a state of version {version} with {ids} ids and {count} events has {len(value)} bytes; expected "
-                    f"version {VERSION} and {begin + RECORD.size * count} bytes"
-                )
-            parts.append(value[begin:])
-            total += count
-        offsets[place + 1] = total
-    return PackedStates(offsets, np.frombuffer(b"".join(parts), RECORD_DTYPE), last_ms, purged_ms)
+    found = [value or b"" for value in values]
+    data = np.frombuffer(b"".join(found), np.uint8)
+    ends = np.cumsum(np.array([0, *map(len, found)], np.int64))
+    offsets = np.zeros(len(found) + 1, np.int64)
+    last_ms, purged_ms = np.zeros(len(found)), np.zeros(len(found))
+    records = np.empty(len(data), np.uint8)
+    invalid = _unroll(data, ends, offsets, last_ms, purged_ms, records)
+    if invalid >= 0:
+        raise StateInvalid(_what_is_wrong(found[invalid]))
+    return PackedStates(offsets, records[: RECORD.size * offsets[-1]].view(RECORD_DTYPE), last_ms, purged_ms)
+
+
+def _what_is_wrong(value: bytes) -> str:
+    if len(value) < HEADER.size:
+        return f"a state of {len(value)} bytes has no header"
+    version, ids_room, deeds_room, signals_room, *_ = HEADER.unpack_from(value)
+    expected = HEADER.size + _ID_SIZE * ids_room + RECORD.size * (deeds_room + signals_room)
+    return (
+        f"a state of version {version} with room for {ids_room} ids and {deeds_room + signals_room} events has "
+        f"{len(value)} bytes; expected version 1 or {VERSION} and {expected} bytes"
+    )
+
+
+@kernel
+def _unroll(
+    data: NDArray[np.uint8],
+    ends: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    last_ms: NDArray[np.float64],
+    purged_ms: NDArray[np.float64],
+    records: NDArray[np.uint8],
+) -> int:
+    """Checks S states that stand in `data` one after the other, and copies their records out, oldest first.
+
+    Fills the arrays that `PackedStates` is made of; value s is data[ends[s]:ends[s + 1]].
+
+    Returns:
+        The place of a value that is no state; -1 when all are.
+    """
+    count = 0
+    for place in range(len(ends) - 1):
+        begin, size = ends[place], ends[place + 1] - ends[place]
+        if size > 0:
+            if size < _HEADER_SIZE:
+                return place
+            numbers = data[begin : begin + _HEADER_SIZE]
+            version, ids_room = _u16(numbers, 0), _u16(numbers, 2)
+            at = _HEADER_SIZE + _ID_SIZE * ids_room
+            if version not in (1, VERSION) or size != at + _RECORD_SIZE * (_u16(numbers, 4) + _u16(numbers, 6)):
+                return place
+            last_ms[place], purged_ms[place] = numbers[8:24].view(np.float64)
+            for section in range(2):
+                room = _u16(numbers, 4 + 2 * section)
+                total = _u16(numbers, 26 + 2 * section) if version == VERSION else room
+                oldest = total % room if total > room else 0
+                for number in range(min(total, room)):
+                    source = begin + at + _RECORD_SIZE * ((oldest + number) % room)
+                    target = _RECORD_SIZE * count
+                    records[target : target + _RECORD_SIZE] = data[source : source + _RECORD_SIZE]
+                    count += 1
+                at += _RECORD_SIZE * room
+        offsets[place + 1] = count
+    return -1
+
+
+@kernel
+def _u16(data: NDArray[np.uint8], at: int) -> int:
+    return int(data[at]) | int(data[at + 1]) << 8

@@ -58,7 +58,8 @@ def fill(
         events["quantity"] = 1
         deeds = events[events["type_hash"] == type_hash("purchase")]
         signals = events[events["type_hash"] == type_hash("view")]
-        head = HEADER.pack(VERSION, 0, len(deeds), len(signals), as_of_s * 1e3, 0.0, 0)
+        counts = (0, len(deeds), len(signals))
+        head = HEADER.pack(VERSION, *counts, as_of_s * 1e3, 0.0, *counts, 0)
         pipeline.set(user_key(user_id), head + deeds.tobytes() + signals.tobytes())
     pipeline.execute()
 
