@@ -14,9 +14,10 @@ from typing import Any
 
 from valkey import exceptions as valkey_errors
 
-from server.events.batch import MERGE, RELEASE, Script, command
+from server.events.batch import MERGE, RELEASE, Script
 from server.state.keys import alias_key, state_key
 from server.state.packed import HEADER, holds_events
+from server.store.packing import command
 
 NOTED_S = 60.0
 """How long it is trusted that the store has noted a pair; a purge takes the note away."""

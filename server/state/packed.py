@@ -18,6 +18,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import xxhash
@@ -28,7 +29,9 @@ from towers.compiled import kernel
 VERSION = 2
 HEADER = struct.Struct("<HHHHddHHHH")
 RECORD = struct.Struct("<dQIIIf")
-_HEADER_SIZE, _ID_SIZE, _RECORD_SIZE = HEADER.size, 8, RECORD.size
+_WORD = 8
+"""Bytes; everything in a state takes some of these, an id one."""
+_HEADER_SIZE, _RECORD_WORDS = HEADER.size, RECORD.size // _WORD
 RECORD_DTYPE = np.dtype(
     [
         ("position_ms", "<f8"),
@@ -97,22 +100,24 @@ def holds_events(header: bytes) -> bool:
 def unpack(values: Sequence[bytes | None]) -> PackedStates:
     """Reads S values as they come from the store; None is a shopper of whom nothing is known. Raises StateInvalid."""
     found = [value or b"" for value in values]
-    data = np.frombuffer(b"".join(found), np.uint8)
-    ends = np.cumsum(np.array([0, *map(len, found)], np.int64))
+    lengths = list(map(len, found))
+    whole = b"".join(found)
+    ends = np.fromiter(accumulate(lengths, initial=0), np.int64, len(found) + 1)
     offsets = np.zeros(len(found) + 1, np.int64)
-    last_ms, purged_ms = np.zeros(len(found)), np.zeros(len(found))
-    records = np.empty(len(data), np.uint8)
-    invalid = _unroll(data, ends, offsets, last_ms, purged_ms, records)
+    times_ms = np.zeros((2, len(found)))
+    words = np.frombuffer(whole, np.uint64, len(whole) // _WORD)
+    records = np.empty(len(words), np.uint64)
+    invalid = _unroll(words, ends, offsets, times_ms, records)
     if invalid >= 0:
         raise StateInvalid(_what_is_wrong(found[invalid]))
-    return PackedStates(offsets, records[: RECORD.size * offsets[-1]].view(RECORD_DTYPE), last_ms, purged_ms)
+    return PackedStates(offsets, records[: _RECORD_WORDS * offsets[-1]].view(RECORD_DTYPE), *times_ms)
 
 
 def _what_is_wrong(value: bytes) -> str:
     if len(value) < HEADER.size:
         return f"a state of {len(value)} bytes has no header"
     version, ids_room, deeds_room, signals_room, *_ = HEADER.unpack_from(value)
-    expected = HEADER.size + _ID_SIZE * ids_room + RECORD.size * (deeds_room + signals_room)
+    expected = HEADER.size + _WORD * ids_room + RECORD.size * (deeds_room + signals_room)
     return (
         f"a state of version {version} with room for {ids_room} ids and {deeds_room + signals_room} events has "
         f"{len(value)} bytes; expected version 1 or {VERSION} and {expected} bytes"
@@ -121,46 +126,53 @@ def _what_is_wrong(value: bytes) -> str:
 
 @kernel
 def _unroll(
-    data: NDArray[np.uint8],
+    words: NDArray[np.uint64],
     ends: NDArray[np.int64],
     offsets: NDArray[np.int64],
-    last_ms: NDArray[np.float64],
-    purged_ms: NDArray[np.float64],
-    records: NDArray[np.uint8],
+    times_ms: NDArray[np.float64],
+    records: NDArray[np.uint64],
 ) -> int:
-    """Checks S states that stand in `data` one after the other, and copies their records out, oldest first.
+    """Checks S states that stand one after the other, and copies their records out, oldest first.
 
-    Fills the arrays that `PackedStates` is made of; value s is data[ends[s]:ends[s + 1]].
+    Args:
+        words: what whole states are made of; state s lies at the bytes ends[s] to ends[s + 1].
+        ends: (S + 1,).
+        offsets, times_ms: (S + 1,) and (2, S) zeros, filled with what `PackedStates` has.
+        records: room for as many words, filled with the records.
 
     Returns:
         The place of a value that is no state; -1 when all are.
     """
     count = 0
     for place in range(len(ends) - 1):
-        begin, size = ends[place], ends[place + 1] - ends[place]
+        begin, size = ends[place] // _WORD, ends[place + 1] - ends[place]
         if size > 0:
-            if size < _HEADER_SIZE:
+            if size < _HEADER_SIZE or ends[place] % _WORD or size % _WORD:
                 return place
-            numbers = data[begin : begin + _HEADER_SIZE]
-            version, ids_room = _u16(numbers, 0), _u16(numbers, 2)
-            at = _HEADER_SIZE + _ID_SIZE * ids_room
-            if version not in (1, VERSION) or size != at + _RECORD_SIZE * (_u16(numbers, 4) + _u16(numbers, 6)):
+            rooms, totals = words[begin], words[begin + 3]
+            version, at = _u16(rooms, 0), begin + _HEADER_SIZE // _WORD + _u16(rooms, 1)
+            if version != 1 and version != VERSION:
                 return place
-            last_ms[place], purged_ms[place] = numbers[8:24].view(np.float64)
+            if begin + size // _WORD != at + _RECORD_WORDS * (_u16(rooms, 2) + _u16(rooms, 3)):
+                return place
+            times_ms[0, place], times_ms[1, place] = words[begin + 1 : begin + 3].view(np.float64)
             for section in range(2):
-                room = _u16(numbers, 4 + 2 * section)
-                total = _u16(numbers, 26 + 2 * section) if version == VERSION else room
+                room = _u16(rooms, 2 + section)
+                total = _u16(totals, 1 + section) if version == VERSION else room
                 oldest = total % room if total > room else 0
-                for number in range(min(total, room)):
-                    source = begin + at + _RECORD_SIZE * ((oldest + number) % room)
-                    target = _RECORD_SIZE * count
-                    records[target : target + _RECORD_SIZE] = data[source : source + _RECORD_SIZE]
-                    count += 1
-                at += _RECORD_SIZE * room
-        offsets[place + 1] = count
+                source, end = at + _RECORD_WORDS * oldest, at + _RECORD_WORDS * room
+                for _ in range(min(total, room)):
+                    for word in range(_RECORD_WORDS):
+                        records[count + word] = words[source + word]
+                    count += _RECORD_WORDS
+                    source += _RECORD_WORDS
+                    if source == end:
+                        source = at
+                at = end
+        offsets[place + 1] = count // _RECORD_WORDS
     return -1
 
 
 @kernel
-def _u16(data: NDArray[np.uint8], at: int) -> int:
-    return int(data[at]) | int(data[at + 1]) << 8
+def _u16(word: int, place: int) -> int:
+    return np.int64(word >> np.uint64(16 * place)) & 0xFFFF
