@@ -175,4 +175,4 @@ def _unroll(
 
 @kernel
 def _u16(word: int, place: int) -> int:
-    return np.int64(word >> np.uint64(16 * place)) & 0xFFFF
+    return int(word >> np.uint64(16 * place)) & 0xFFFF

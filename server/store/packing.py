@@ -1,4 +1,4 @@
-"""Commands packed in the store's own protocol: for what is sent often, quicker than the client library's general way."""
+"""Commands packed in the store's own protocol: for what is sent often, quicker than the library's general way."""
 
 from __future__ import annotations
 

@@ -38,6 +38,12 @@ def test_what_is_written_is_read_again_bit_for_bit(small_model: SmallModel, tmp_
     assert not any(tower.training for tower in (again.item_tower, again.user_tower, again.ranker))
 
 
+def test_reading_draws_no_random_number(model_dir: Path) -> None:
+    before = torch.random.get_rng_state()
+    read_model(model_dir)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 def test_a_model_replaces_the_one_before_and_leaves_nothing_beside(model_dir: Path) -> None:
     model = read_model(model_dir)
     (model_dir / "stale").write_text("of the model before")

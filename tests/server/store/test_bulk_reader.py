@@ -1,4 +1,4 @@
-"""Many values at once: what a real store holds, across its deaths, and no answer that belongs to an earlier question."""
+"""Many values at once: what a real store holds, across its deaths, and no answer to an earlier question."""
 
 from __future__ import annotations
 
