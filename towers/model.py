@@ -214,7 +214,7 @@ def model_from_files(files: dict[str, bytes]) -> TrainedModel:
 
 
 class _NoInitialValues(TorchFunctionMode):
-    """Leaves weights as memory is: drawing what the file replaces would be half of the time that a model takes to load."""
+    """Leaves weights as memory is: drawing what the file replaces is half of the time that a model takes to load."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
