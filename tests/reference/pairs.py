@@ -29,12 +29,11 @@ def pair_inputs(
 
 
 def _of_purchases(bought: Bought, rows: Int32Array) -> list[FloatArray]:
-    """Eight columns (B, K): what the shopper bought of this very item."""
+    """Six columns (B, K): what the shopper bought of this very item."""
     place, found = bought.groups.find(rows)
     zero, never = np.zeros(rows.shape, np.float32), np.full(rows.shape, _NEVER)
     if len(bought.groups.key) == 0:
-        return [zero, zero, zero, never, zero, zero, zero, never]
-    due = np.minimum(bought.days_since / np.maximum(bought.interval_days, 1), 4)
+        return [zero, zero, zero, never, zero, zero]
 
     def column(values: FloatArray, absent: np.float32) -> FloatArray:
         return np.where(found, values[place], absent)
@@ -46,8 +45,6 @@ def _of_purchases(bought: Bought, rows: Int32Array) -> list[FloatArray]:
         column(np.log1p(bought.days_since), _NEVER),
         found.astype(np.float32),
         column(bought.decayed_slow, _NOTHING) / (bought.total[:, None] + _ONE),
-        column(np.where(bought.times > 1, due, _NOTHING), _NOTHING),
-        column(np.log1p(bought.interval_days), _NEVER),
     ]
 
 

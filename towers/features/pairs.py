@@ -22,8 +22,6 @@ ITEM_FEATURES = (
     "log_days_since",
     "ever",
     "share",
-    "due_ratio",
-    "log_interval_days",
     "log_other_events",
     "log_days_since_other",
     "fast_share",
@@ -34,7 +32,7 @@ ITEM_FEATURES = (
 )
 ATTRIBUTE_FEATURES = ("log_decayed", "share", "log_days_since", "log_decayed_long", "log_interval_days", "loyalty")
 _NEVER = np.float32(np.log1p(NEVER_DAYS))
-_DUE_MAX, _SMOOTH_DUE_MAX, _DUE_SOON_MAX = np.float32(4), np.float32(6), np.float32(8)
+_SMOOTH_DUE_MAX, _DUE_SOON_MAX = np.float32(6), np.float32(8)
 _INTERVAL = STATISTIC_NAMES.index("log_interval_days")
 _INTERVAL_VISITS = np.float32(2)
 """How many visits everybody's interval between purchases of an item weighs beside the shopper's own."""
@@ -75,15 +73,12 @@ def pair_features(
     """
     out = np.zeros((*candidates.shape, _ITEM_COUNT + _ATTRIBUTE_COUNT * codes.shape[1] + further), np.float32)
     bought, others, total = purchases.groups, purchases.others, purchases.total
-    due = np.minimum(purchases.days_since / np.maximum(purchases.interval_days, 1), _DUE_MAX)
     of_bought = (
         np.log1p(purchases.times),
         np.log1p(purchases.decayed_slow),
         np.log1p(purchases.decayed_fast),
         np.log1p(purchases.days_since),
         purchases.decayed_slow,
-        np.where(purchases.times > 1, due, np.float32(0)),
-        np.log1p(purchases.interval_days),
         purchases.decayed_fast,
         purchases.interval_days * (purchases.times > 1),
         purchases.times,
@@ -115,7 +110,7 @@ def _write_bought(
     statistics: FloatArray,
     out: FloatArray,
 ) -> None:
-    times, slow, fast, since, decayed, due, interval, decayed_fast, own_days, visits, days_since, long = columns
+    times, slow, fast, since, decayed, decayed_fast, own_days, visits, days_since, long = columns
     total, total_fast = totals
     for request in range(candidates.shape[0]):
         for column in range(candidates.shape[1]):
@@ -125,19 +120,18 @@ def _write_bought(
             line = out[request, column]
             group = find_row(item_row, offsets[request], offsets[request + 1], row)
             if group < 0:
-                line[3], line[7] = _NEVER, _NEVER
+                line[3] = _NEVER
                 continue
             line[0], line[1], line[2], line[3] = times[group], slow[group], fast[group], since[group]
             line[4] = 1
             line[5] = decayed[group] / (total[request] + np.float32(1))
-            line[6], line[7] = due[group], interval[group]
-            line[10] = decayed_fast[group] / (total_fast[request] + np.float32(1))
+            line[8] = decayed_fast[group] / (total_fast[request] + np.float32(1))
             gaps, everybodys = visits[group] - np.float32(1), np.expm1(statistics[row, _INTERVAL])
             days = (own_days[group] * gaps + everybodys * _INTERVAL_VISITS) / (gaps + _INTERVAL_VISITS)
             rhythm = max(days, np.float32(1))
-            line[11] = min(days_since[group] / rhythm, _SMOOTH_DUE_MAX)
-            line[12], line[13] = long[group], np.log1p(days)
-            line[14] = min((days_since[group] + _SOON_DAYS) / rhythm, _DUE_SOON_MAX)
+            line[9] = min(days_since[group] / rhythm, _SMOOTH_DUE_MAX)
+            line[10], line[11] = long[group], np.log1p(days)
+            line[12] = min((days_since[group] + _SOON_DAYS) / rhythm, _DUE_SOON_MAX)
 
 
 @kernel
@@ -155,9 +149,9 @@ def _write_others(
             if row < 0:
                 continue
             group = find_row(item_row, offsets[request], offsets[request + 1], row)
-            out[request, column, 9] = _NEVER
+            out[request, column, 7] = _NEVER
             if group >= 0:
-                out[request, column, 8], out[request, column, 9] = events[group], since[group]
+                out[request, column, 6], out[request, column, 7] = events[group], since[group]
 
 
 @kernel

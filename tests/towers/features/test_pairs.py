@@ -69,8 +69,6 @@ def test_features_of_a_bought_item_are_those_computed_by_hand() -> None:
             "log_days_since": log1p(10),
             "ever": 1,
             "share": (slow(20) + slow(10)) / (TOTAL + 1),
-            "due_ratio": 10 / 10,
-            "log_interval_days": log1p(10),
             "log_other_events": log1p(2),
             "log_days_since_other": log1p(1),
             "fast_share": (fast(20) + fast(10)) / (2 * fast(20) + fast(10) + fast(5) + 1),
@@ -89,13 +87,11 @@ def test_features_of_a_bought_item_are_those_computed_by_hand() -> None:
     )
 
 
-def test_an_item_bought_once_is_never_due() -> None:
+def test_an_item_bought_once_has_everybodys_rhythm() -> None:
     batch = Asked(histories_of([HOUSEHOLD]), [0], [NOW], [None]).batch()
     once = named(features_of(batch, [[3]])[0, 0])
     assert once["log_times"] == pytest.approx(log1p(1))
-    assert once["due_ratio"] == 0
-    assert once["log_interval_days"] == pytest.approx(NEVER)
-    assert once["log_smooth_interval_days"] == pytest.approx(log1p(20))  # everybody's
+    assert once["log_smooth_interval_days"] == pytest.approx(log1p(20))
     assert once["due_soon_ratio"] == pytest.approx((5 + 30) / 20)
 
 
@@ -117,7 +113,7 @@ def test_an_item_in_the_cart_is_not_bought_but_was_just_touched() -> None:
 def test_a_stranger_has_the_features_of_never() -> None:
     batch = Asked(histories_of([HOUSEHOLD]), [-1], [NOW], [None]).batch()
     expected = dict.fromkeys(pair_feature_names(ATTRIBUTES), 0.0)
-    never = ("log_days_since", "log_interval_days", "log_days_since_other", "category_log_days_since")
+    never = ("log_days_since", "log_days_since_other", "category_log_days_since")
     expected |= dict.fromkeys(never, NEVER)
     assert named(features_of(batch, [[2]])[0, 0]) == pytest.approx(expected)
 
