@@ -46,12 +46,13 @@ imports: $(VENV)/installed
 generated: $(VENV)/installed
 	$(BIN)/python protos/generate.py --check
 
+# Two processes, each a file at a time: many tests wait for servers that they started.
 unit: $(VENV)/installed
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # Which lines no test runs; not in `make test`, since counting them costs a fifth of its time.
 coverage: $(VENV)/installed
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

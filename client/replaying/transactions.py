@@ -47,7 +47,6 @@ class Transactions:
             )
         except (OSError, pl.exceptions.PolarsError) as error:
             raise DatasetError(f"{directory}: missing or damaged; ingest again") from error
-        self._from_s, self._until_s = from_s, until_s
         self._begin_s = 0 if first is None else int(first)
         self._end_s = 0 if last is None else int(last) + 1
 

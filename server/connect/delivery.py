@@ -83,7 +83,6 @@ class Delivery:
         self._backoff_s = BACKOFF_S_MIN
         self.trouble = ""
         """Why it waits, for the progress line; empty while all is well."""
-        self.retry_count = 0
 
     @property
     def in_flight(self) -> int:
@@ -229,7 +228,6 @@ class Delivery:
         if now_s >= self._resume_at_s:  # several refusals of one moment make one wait
             self._resume_at_s = now_s + max(wait_s, self._backoff_s)
             self._backoff_s = min(2 * self._backoff_s, BACKOFF_S_MAX)
-            self.retry_count += 1
         self.trouble = why
 
     def _done(self) -> list[Delivered]:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import time
+import urllib.request
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -175,6 +178,16 @@ async def measure(target: str, root: Path, other_id: str, count: int) -> dict[st
     return {"rate": rate, "different": different, **judged(load.answers, expected, windows, follow_s)}
 
 
+def codes(metrics_port: str) -> dict[str, int]:
+    """How the server says that its calls ended, those of the preparations included."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5) as page:
+        text = page.read().decode()
+    found: Counter[str] = Counter()
+    for code, count in re.findall(r'^twinrank_requests_total\{[^}]*code="(\w+)"[^}]*\} (\S+)', text, re.MULTILINE):
+        found[code] += int(float(count))
+    return dict(found)
+
+
 def judged(
     answers: Answers,
     expected: dict[str, dict[int, tuple[str, ...]]],
@@ -214,6 +227,7 @@ def main() -> None:
         other_id = second_generation(root)
         with serving(root, "swaps") as process:
             found = asyncio.run(measure(process.command.target, root, other_id, count))
+            found["codes"] = codes(process.command.environment["TWINRANK_METRICS__PORT"])
     print(json.dumps({"swaps": found}))
 
 

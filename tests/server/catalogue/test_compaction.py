@@ -263,9 +263,9 @@ async def test_it_begins_by_itself_when_enough_has_changed_and_a_failure_is_told
         with (root / LOCK_NAME).open("ab") as file:  # somebody else is at it
             fcntl.flock(file, fcntl.LOCK_EX)
             await writer.upsert([item("three")])
-            await until(lambda: compaction.failed_count > 0, 60.0)
+            await until(lambda: compaction.failed_count > 0, 100.0)
         assert current_id(root) == own_generations.generation_id
-        await until(lambda: compaction.done_count > 0, 60.0)
+        await until(lambda: compaction.done_count > 0, 100.0)
         assert current_id(root) != own_generations.generation_id
         await until(lambda: compaction.changed_count == 0)
     finally:
