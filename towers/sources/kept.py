@@ -1,4 +1,4 @@
-"""The newest fit of each source is kept: a training, its judging and the rebuild after it ask as of the same moments."""
+"""The newest fit of each source is kept: a training and the rebuild after it ask as of the same moments."""
 
 from __future__ import annotations
 
