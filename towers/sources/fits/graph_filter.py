@@ -95,7 +95,7 @@ def _largest(
     rows, weights = np.full((count, k), -1, np.int32), np.zeros((count, k), np.float32)
     for begin in range(0, count if k else 0, _ROWS_AT_ONCE):
         end = min(begin + _ROWS_AT_ONCE, count)
-        block = (basis[begin:end] * response) @ basis.T
+        block: FloatArray = ((basis[begin:end] * response) @ basis.T).astype(np.float32, copy=False)
         product = (transposed[begin:end] @ normalised).tocsr()
         _keep_largest(
             block,
