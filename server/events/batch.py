@@ -12,6 +12,7 @@ from pathlib import Path
 
 from server.config import StateConfig
 from server.state.keys import SHARD_COUNT, log_key, shard, shard_prefix
+from server.store.packing import argument
 
 _DAY_MS = 86_400_000
 
@@ -44,16 +45,6 @@ APPEND = Script("append.lua")
 MERGE = Script("merge.lua")
 RELEASE = Script("release.lua")
 FORGET = Script("forget.lua")
-
-
-def argument(value: bytes) -> bytes:
-    """One argument of a command."""
-    return b"$%d\r\n%b\r\n" % (len(value), value)
-
-
-def command(*values: bytes) -> bytes:
-    """One command."""
-    return b"*%d\r\n" % len(values) + b"".join(map(argument, values))
 
 
 class AppendCommands:

@@ -1,7 +1,7 @@
 """Signing in: what a visitor did becomes the user's.
 
 Every event with both ids asks, in the pipeline that writes it, whether the store still has something under the
-visitor: four bytes of the visitor's state. Only then is the state merged into the user's; the visitor's keeps its event
+visitor: the head of the visitor's state. Only then is the state merged into the user's; the visitor's keeps its event
 ids for a day, so that what is sent again late is known. That the two are one person is noted in a set beside the user's
 state, and not again for a while.
 """
@@ -14,8 +14,10 @@ from typing import Any
 
 from valkey import exceptions as valkey_errors
 
-from server.events.batch import MERGE, RELEASE, Script, command
+from server.events.batch import MERGE, RELEASE, Script
 from server.state.keys import alias_key, state_key
+from server.state.packed import HEADER, holds_events
+from server.store.packing import command
 
 NOTED_S = 60.0
 """How long it is trusted that the store has noted a pair; a purge takes the note away."""
@@ -23,9 +25,8 @@ NOTED_MAX = 50_000
 ATTEMPTS_MAX = 4
 """How often a visitor's state that goes on changing is merged in one call; the next event takes the rest."""
 
-_COUNTS = (b"4", b"7")
-"""Where a packed state has the numbers of its deeds and signals. What has been taken over leaves its ids behind."""
-_NOTHING = (b"", bytes(4))
+_HEADER = (b"0", str(HEADER.size - 1).encode())
+"""Where a packed state says how many events it has. What has been taken over leaves its ids behind."""
 
 Pair = tuple[str, str]
 """user_id and visitor_id."""
@@ -43,7 +44,7 @@ class SignInQuestions:
         """As they are sent; `read` reads the replies to just these."""
         packed = []
         for (user_id, visitor_id), is_noted in self._pairs:
-            packed.append(command(b"GETRANGE", state_key(f"v:{visitor_id}").encode(), *_COUNTS))
+            packed.append(command(b"GETRANGE", state_key(f"v:{visitor_id}").encode(), *_HEADER))
             if not is_noted:
                 packed.append(command(b"SADD", alias_key(user_id).encode(), visitor_id.encode()))
         return packed
@@ -53,7 +54,7 @@ class SignInQuestions:
         found, failure = [], None
         for pair, is_noted in self._pairs:
             try:
-                if await connection.read_response() not in _NOTHING:
+                if holds_events(await connection.read_response()):
                     found.append(pair)
             except valkey_errors.ResponseError as error:
                 failure = error
@@ -87,7 +88,7 @@ class SignIns:
         user_key, visitor_key = state_key(f"u:{user_id}").encode(), state_key(f"v:{visitor_id}").encode()
         for _ in range(ATTEMPTS_MAX):
             value = await ask(connection, b"GET", visitor_key)
-            if not value or value[4:8] in _NOTHING:
+            if not value or not holds_events(value):
                 return
             await run_script(connection, MERGE, user_key, *self._limits, value)
             if await run_script(connection, RELEASE, visitor_key, value):

@@ -5,7 +5,7 @@ answered for all of its persons. If it refuses some, the request fails, and what
 with event ids, only the rest is new.
 
 A visitor who signs in: the events with both ids go to the user, and what the store still has under the visitor is taken
-over before the acknowledgement. Whether there is anything is asked in the same pipeline, by four bytes of the visitor's
+over before the acknowledgement. Whether there is anything is asked in the same pipeline, by the head of the visitor's
 state; that the two are one person is noted once in a while.
 """
 

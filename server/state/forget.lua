@@ -5,10 +5,11 @@
 local state = redis.call('GET', KEYS[1])
 local count = 0
 if state then
-  local _, _, deeds, signals = struct.unpack('<HHHH', state)
-  count = deeds + signals
+  local version, _, deeds, signals, _, _, _, deeds_total, signals_total = struct.unpack('<HHHHddHHH', state)
+  if version == 1 then deeds_total, signals_total = deeds, signals end
+  count = math.min(deeds, deeds_total) + math.min(signals, signals_total)
 end
 local now = redis.call('TIME')
 local purged = now[1] * 1000 + math.floor(now[2] / 1000)
-redis.call('SET', KEYS[1], struct.pack('<HHHHddI8', 1, 0, 0, 0, 0, purged, 0))
+redis.call('SET', KEYS[1], struct.pack('<HHHHddHHHH', 2, 0, 0, 0, 0, purged, 0, 0, 0, 0))
 return {count, purged}

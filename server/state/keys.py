@@ -27,19 +27,22 @@ def shard_prefix(shard_number: int) -> str:
     return f"tr:{{{shard_number:02}}}:"
 
 
+_PREFIXES = tuple(map(shard_prefix, range(SHARD_COUNT)))
+
+
 def state_key(person: str) -> str:
     """The key of a person's state."""
-    return shard_prefix(shard(person[2:])) + person
+    return _PREFIXES[shard(person[2:])] + person
 
 
 def user_key(user_id: str) -> str:
     """The key of a user's state."""
-    return state_key(f"u:{user_id}")
+    return f"{_PREFIXES[shard(user_id)]}u:{user_id}"
 
 
 def visitor_key(visitor_id: str) -> str:
     """The key of an anonymous visitor's state."""
-    return state_key(f"v:{visitor_id}")
+    return f"{_PREFIXES[shard(visitor_id)]}v:{visitor_id}"
 
 
 def alias_key(user_id: str) -> str:

@@ -5,12 +5,24 @@
 -- Gives last_ms of the user's state.
 local HEADER, RECORD = 32, 32
 
+local FORM = '<HHHHddHHHH'
+
+-- Ids, deeds and signals as they came, oldest first, then last_ms and purged_ms.
 local function parts(state)
-  local _, n_ids, n_deeds, n_signals, last, purged = struct.unpack('<HHHHdd', state)
-  local at = HEADER + 1
-  local ids = string.sub(state, at, at + 8 * n_ids - 1)
-  at = at + 8 * n_ids
-  return ids, string.sub(state, at, at + RECORD * n_deeds - 1), string.sub(state, at + RECORD * n_deeds), last, purged
+  local version, ids_room, deeds_room, signals_room, last, purged, ids_total, deeds_total, signals_total =
+    struct.unpack(FORM, state)
+  if version == 1 then ids_total, deeds_total, signals_total = ids_room, deeds_room, signals_room end
+  local at = HEADER
+  local function section(size, room, total)
+    local held, oldest = math.min(total, room), total > room and total % room or 0
+    local text = string.sub(state, at + oldest * size + 1, at + held * size)
+      .. string.sub(state, at + 1, at + oldest * size)
+    at = at + room * size
+    return text
+  end
+  local ids = section(8, ids_room, ids_total)
+  local deeds = section(RECORD, deeds_room, deeds_total)
+  return ids, deeds, section(RECORD, signals_room, signals_total), last, purged
 end
 
 local function pieces(text, size)
@@ -56,8 +68,13 @@ ids, n_ids = newest(all, ARGV[1])
 deeds, n_deeds = records(deeds, their_deeds, ARGV[2])
 signals, n_signals = records(signals, their_signals, ARGV[3])
 last = math.max(last, their_last)
-local value = struct.pack('<HHHHddI8', 1, n_ids, n_deeds, n_signals, last, purged, 0) .. ids .. deeds .. signals
-if value ~= (state or struct.pack('<HHHHddI8', 1, 0, 0, 0, 0, 0, 0)) then
+
+local function packed(n_ids, n_deeds, n_signals, last, purged)
+  return struct.pack(FORM, 2, n_ids, n_deeds, n_signals, last, purged, n_ids, n_deeds, n_signals, 0)
+end
+
+local value = packed(n_ids, n_deeds, n_signals, last, purged) .. ids .. deeds .. signals
+if value ~= (state or packed(0, 0, 0, 0, 0)) then
   if purged > 0 then
     redis.call('SET', KEYS[1], value)
   else

@@ -1,9 +1,14 @@
 """The packed state: one value a shopper, written by `append.lua` in the store and read here, many at once.
 
-    header   32 bytes, little endian: version, ids, deeds, signals u16, last_ms, purged_ms f64, zeros u64
-    ids      u64 each: XXH3 of the client's event id, oldest first
-    deeds    Record each, oldest arrival first: purchases, ratings, changes of the cart
+    header   32 bytes, little endian: version; room for ids, deeds, signals u16; last_ms, purged_ms f64; ids, deeds,
+             signals that came u16; zeros u16
+    ids      u64 each: XXH3 of the client's event id
+    deeds    Record each: purchases, ratings, changes of the cart
     signals  Record each: views, clicks
+
+Each section is a ring, so that an event is written in place: with room for r, the n-th that came lies at n % r. Beyond
+r the numbers stand for «r and so many more» and begin again at r when they reach 2r. In version 1 sections held just
+what their room says, oldest first.
 
 Events stand in the order of their arrival. Numbers come out of the scripts as doubles, hence the f64.
 """
@@ -13,14 +18,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-VERSION = 1
-HEADER = struct.Struct("<HHHHddQ")
+from towers.compiled import kernel
+
+VERSION = 2
+HEADER = struct.Struct("<HHHHddHHHH")
 RECORD = struct.Struct("<dQIIIf")
+_WORD = 8
+"""Bytes; everything in a state takes some of these, an id one."""
+_HEADER_SIZE, _RECORD_WORDS = HEADER.size, RECORD.size // _WORD
 RECORD_DTYPE = np.dtype(
     [
         ("position_ms", "<f8"),
@@ -78,25 +89,90 @@ class PackedStates:
         return len(self.last_ms)
 
 
+def holds_events(header: bytes) -> bool:
+    """Whether a state that begins with these bytes has deeds or signals, and not only what ids it knows."""
+    if not header:
+        return False
+    version, _, deeds_room, signals_room, _, _, _, deeds, signals, _ = HEADER.unpack_from(header)
+    return bool(deeds_room or signals_room) if version == 1 else bool(deeds or signals)
+
+
 def unpack(values: Sequence[bytes | None]) -> PackedStates:
     """Reads S values as they come from the store; None is a shopper of whom nothing is known. Raises StateInvalid."""
-    offsets = np.zeros(len(values) + 1, np.int64)
-    last_ms, purged_ms = np.zeros(len(values)), np.zeros(len(values))
-    parts: list[bytes] = []
-    total = 0
-    for place, value in enumerate(values):
-        if value:
-            if len(value) < HEADER.size:
-                raise StateInvalid(f"a state of {len(value)} bytes has no header")
-            version, ids, deeds, signals, last_ms[place], purged_ms[place], _ = HEADER.unpack_from(value)
-            count = deeds + signals
-            begin = HEADER.size + 8 * ids
-            if version != VERSION or len(value) != begin + RECORD.size * count:
-                raise StateInvalid(
-                    f"a state of version {version} with {ids} ids and {count} events has {len(value)} bytes; expected "
-                    f"version {VERSION} and {begin + RECORD.size * count} bytes"
-                )
-            parts.append(value[begin:])
-            total += count
-        offsets[place + 1] = total
-    return PackedStates(offsets, np.frombuffer(b"".join(parts), RECORD_DTYPE), last_ms, purged_ms)
+    found = [value or b"" for value in values]
+    lengths = list(map(len, found))
+    whole = b"".join(found)
+    ends = np.fromiter(accumulate(lengths, initial=0), np.int64, len(found) + 1)
+    offsets = np.zeros(len(found) + 1, np.int64)
+    times_ms = np.zeros((2, len(found)))
+    words = np.frombuffer(whole, np.uint64, len(whole) // _WORD)
+    records = np.empty(len(words), np.uint64)
+    invalid = _unroll(words, ends, offsets, times_ms, records)
+    if invalid >= 0:
+        raise StateInvalid(_what_is_wrong(found[invalid]))
+    return PackedStates(offsets, records[: _RECORD_WORDS * offsets[-1]].view(RECORD_DTYPE), *times_ms)
+
+
+def _what_is_wrong(value: bytes) -> str:
+    if len(value) < HEADER.size:
+        return f"a state of {len(value)} bytes has no header"
+    version, ids_room, deeds_room, signals_room, *_ = HEADER.unpack_from(value)
+    expected = HEADER.size + _WORD * ids_room + RECORD.size * (deeds_room + signals_room)
+    return (
+        f"a state of version {version} with room for {ids_room} ids and {deeds_room + signals_room} events has "
+        f"{len(value)} bytes; expected version 1 or {VERSION} and {expected} bytes"
+    )
+
+
+@kernel
+def _unroll(
+    words: NDArray[np.uint64],
+    ends: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    times_ms: NDArray[np.float64],
+    records: NDArray[np.uint64],
+) -> int:
+    """Checks S states that stand one after the other, and copies their records out, oldest first.
+
+    Args:
+        words: what whole states are made of; state s lies at the bytes ends[s] to ends[s + 1].
+        ends: (S + 1,).
+        offsets, times_ms: (S + 1,) and (2, S) zeros, filled with what `PackedStates` has.
+        records: room for as many words, filled with the records.
+
+    Returns:
+        The place of a value that is no state; -1 when all are.
+    """
+    count = 0
+    for place in range(len(ends) - 1):
+        begin, size = ends[place] // _WORD, ends[place + 1] - ends[place]
+        if size > 0:
+            if size < _HEADER_SIZE or ends[place] % _WORD or size % _WORD:
+                return place
+            rooms, totals = words[begin], words[begin + 3]
+            version, at = _u16(rooms, 0), begin + _HEADER_SIZE // _WORD + _u16(rooms, 1)
+            if version != 1 and version != VERSION:
+                return place
+            if begin + size // _WORD != at + _RECORD_WORDS * (_u16(rooms, 2) + _u16(rooms, 3)):
+                return place
+            times_ms[0, place], times_ms[1, place] = words[begin + 1 : begin + 3].view(np.float64)
+            for section in range(2):
+                room = _u16(rooms, 2 + section)
+                total = _u16(totals, 1 + section) if version == VERSION else room
+                oldest = total % room if total > room else 0
+                source, end = at + _RECORD_WORDS * oldest, at + _RECORD_WORDS * room
+                for _ in range(min(total, room)):
+                    for word in range(_RECORD_WORDS):
+                        records[count + word] = words[source + word]
+                    count += _RECORD_WORDS
+                    source += _RECORD_WORDS
+                    if source == end:
+                        source = at
+                at = end
+        offsets[place + 1] = count // _RECORD_WORDS
+    return -1
+
+
+@kernel
+def _u16(word: int, place: int) -> int:
+    return int(word >> np.uint64(16 * place)) & 0xFFFF

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
 
-import numpy as np
 import structlog
 from valkey import Valkey
 
 from server.domain import Query
 from server.state.known_purges import KnownPurges
 from server.state.packed import StateInvalid, unpack
-from server.state.recent import ShopperStates, state_keys, states_of
+from server.state.recent import ShopperStates, WantedStates
+from server.store.bulk_reader import BulkReader
 from server.store.errors import StoreError, translated
 
 SILENCE_S = 0.1
@@ -27,7 +26,7 @@ class StateReader:
 
     def __init__(self, connection: Valkey, purges: KnownPurges, clock: Callable[[], float] = time.monotonic) -> None:
         """`connection` has the time limit of one read; `purges` speak while it fails."""
-        self._connection = connection
+        self._store = BulkReader(connection)
         self._purges = purges
         self._clock = clock
         self._silent_until_s = 0.0
@@ -36,22 +35,22 @@ class StateReader:
 
     def read(self, queries: Sequence[Query]) -> ShopperStates:
         """The states of B queries; a StateGap where they could not be had."""
-        keys, first = state_keys(queries)
-        if not keys:
+        wanted = WantedStates.of(queries)
+        if not wanted.keys:
             return ShopperStates.nothing(len(queries))
         if self._clock() < self._silent_until_s:
-            return ShopperStates.missing(np.diff(first) > 0, self._purges.of(queries))
+            return ShopperStates.missing(wanted.named(), self._purges.of(queries))
         try:
             with translated():
-                values = cast("list[bytes | None]", self._connection.mget(keys))
+                values = self._store.get(wanted.keys)
             packed = unpack(values)
         except (StoreError, StateInvalid) as error:
             self._note_failure(error)
-            return ShopperStates.missing(np.diff(first) > 0, self._purges.of(queries))
+            return ShopperStates.missing(wanted.named(), self._purges.of(queries))
         if self._failing:
             self._failing = False
             _LOGGER.info("recent states can be read again")
-        return states_of(queries, first, packed)
+        return wanted.found(packed)
 
     def _note_failure(self, error: Exception) -> None:
         self.failure_count += 1

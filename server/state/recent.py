@@ -59,30 +59,49 @@ class ShopperStates:
         return ShopperStates(offsets, self.events[at], self.purged_ms[chosen], self.gaps[chosen])
 
 
-def state_keys(queries: Sequence[Query]) -> tuple[list[str], NDArray[np.int64]]:
-    """The keys of all queries' states, and where those of each query begin (B + 1,): none to two a query."""
-    keys: list[str] = []
-    first = np.zeros(len(queries) + 1, np.int64)
-    for place, query in enumerate(queries):
-        if not isinstance(query, SimilarItemsQuery):
-            shopper = query.shopper
-            if shopper.visitor_id:
-                keys.append(visitor_key(shopper.visitor_id))
-            if shopper.user_id:
-                keys.append(user_key(shopper.user_id))
-        first[place + 1] = len(keys)
-    return keys, first
+@dataclass(frozen=True, slots=True)
+class WantedStates:
+    """Whose states B queries want.
 
+    Attributes:
+        keys: of all queries' states, none to two a query.
+        first: (B + 1,) where the keys of each query begin.
+        positions: place and position of each query that names one: its state should have come so far.
+    """
 
-def states_of(queries: Sequence[Query], first: NDArray[np.int64], packed: PackedStates) -> ShopperStates:
-    """The states read for `state_keys(queries)`, by query; a query that names a later position has a gap."""
-    purged_ms, gaps = np.zeros(len(queries)), np.zeros(len(queries), np.uint8)
-    if packed.purged_ms.any():
-        for place in range(len(queries)):
-            purged_ms[place] = packed.purged_ms[first[place] : first[place + 1]].max(initial=0)
-    for place, query in enumerate(queries):
-        if not isinstance(query, SimilarItemsQuery) and query.shopper.position_ms:
-            seen_ms = packed.last_ms[first[place] : first[place + 1]].max(initial=0)
-            if query.shopper.position_ms > seen_ms:
+    keys: list[bytes]
+    first: NDArray[np.int64]
+    positions: list[tuple[int, float]]
+
+    @classmethod
+    def of(cls, queries: Sequence[Query]) -> WantedStates:
+        """In the order of the queries; the visitor's key before the user's."""
+        keys: list[bytes] = []
+        first, positions = [0], []
+        for place, query in enumerate(queries):
+            if not isinstance(query, SimilarItemsQuery):
+                shopper = query.shopper
+                if shopper.visitor_id:
+                    keys.append(visitor_key(shopper.visitor_id).encode())
+                if shopper.user_id:
+                    keys.append(user_key(shopper.user_id).encode())
+                if shopper.position_ms:
+                    positions.append((place, shopper.position_ms))
+            first.append(len(keys))
+        return cls(keys, np.array(first, np.int64), positions)
+
+    def named(self) -> NDArray[np.bool_]:
+        """(B,) whether the query names a user or visitor."""
+        return np.diff(self.first) > 0
+
+    def found(self, packed: PackedStates) -> ShopperStates:
+        """The states read for `keys`, by query; a query that names a later position has a gap."""
+        first, count = self.first, len(self.first) - 1
+        purged_ms, gaps = np.zeros(count), np.zeros(count, np.uint8)
+        if packed.purged_ms.any():
+            for place in range(count):
+                purged_ms[place] = packed.purged_ms[first[place] : first[place + 1]].max(initial=0)
+        for place, position_ms in self.positions:
+            if position_ms > packed.last_ms[first[place] : first[place + 1]].max(initial=0):
                 gaps[place] = StateGap.BEHIND_POSITION
-    return ShopperStates(packed.offsets[first], packed.events, purged_ms, gaps)
+        return ShopperStates(packed.offsets[first], packed.events, purged_ms, gaps)

@@ -7,8 +7,10 @@
 local HEADER, DAY_MS = 32, 86400000
 local state = redis.call('GET', KEYS[1])
 if state ~= ARGV[1] then return 0 end
-local _, ids, _, _, last, purged = struct.unpack('<HHHHdd', state)
-local rest = struct.pack('<HHHHddI8', 1, ids, 0, 0, last, purged, 0) .. string.sub(state, HEADER + 1, HEADER + 8 * ids)
+local version, ids, _, _, last, purged, total = struct.unpack('<HHHHddH', state)
+if version == 1 then total = ids end
+local rest = struct.pack('<HHHHddHHHH', 2, ids, 0, 0, last, purged, total, 0, 0, 0)
+  .. string.sub(state, HEADER + 1, HEADER + 8 * ids)
 if purged > 0 then
   redis.call('SET', KEYS[1], rest)
 elseif ids > 0 then

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import SmallModel
 from towers import model as module
 from towers.model import MODEL_FILE, RANKER_FILE, TOWERS_FILE, ModelInvalid, read_model
+from towers.models.item_tower import ItemTower
 
 
 @pytest.fixture
@@ -36,6 +37,20 @@ def test_what_is_written_is_read_again_bit_for_bit(small_model: SmallModel, tmp_
     assert again.settings == model.settings == small_model.config.learning
     assert (again.towers_until_s, again.ranker_until_s) == (model.towers_until_s, model.ranker_until_s)
     assert not any(tower.training for tower in (again.item_tower, again.user_tower, again.ranker))
+
+
+def test_a_table_that_is_read_is_not_drawn_before(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    untouched = []
+
+    def tower(*arguments: Any) -> ItemTower:
+        before = torch.random.get_rng_state()
+        made = ItemTower(*arguments)
+        untouched.append(torch.equal(before, torch.random.get_rng_state()))
+        return made
+
+    monkeypatch.setattr(module, "ItemTower", tower)
+    read_model(model_dir)
+    assert untouched == [True]
 
 
 def test_a_model_replaces_the_one_before_and_leaves_nothing_beside(model_dir: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.events.batch import APPEND, FORGET, MERGE, RELEASE
-from server.state.packed import HEADER, RECORD, event_id_hash, unpack
+from server.state.packed import HEADER, RECORD, event_id_hash, holds_events, unpack
 from tests.server.store_process import StoreProcess
 
 IDS_MAX, DEEDS_MAX, SIGNALS_MAX = 4, 3, 2
@@ -80,10 +80,26 @@ class Model:
         self.ids, self.deeds = self.ids[-IDS_MAX:], self.deeds[-DEEDS_MAX:]
         self.signals = self.signals[-SIGNALS_MAX:]
 
-    def packed(self) -> bytes:
+    def packed_before(self) -> bytes:
+        """As the first version laid states out."""
         counts = (len(self.ids), len(self.deeds), len(self.signals))
-        head = HEADER.pack(1, *counts, self.last_ms, self.purged_ms, 0)
+        head = HEADER.pack(1, *counts, self.last_ms, self.purged_ms, 0, 0, 0, 0)
         return head + struct.pack(f"<{len(self.ids)}Q", *self.ids) + b"".join(self.deeds + self.signals)
+
+    @classmethod
+    def read(cls, value: bytes) -> Model:
+        """A state's sections, each from its oldest piece on."""
+        version, *numbers = HEADER.unpack_from(value)
+        rooms, (last_ms, purged_ms), totals = numbers[:3], numbers[3:5], numbers[5:8]
+        assert version == 2
+        at, sections = HEADER.size, []
+        for size, room, total in zip((8, 32, 32), rooms, totals, strict=True):
+            pieces = [value[at + place * size : at + (place + 1) * size] for place in range(room)]
+            newest = [pieces[number % room] for number in range(max(0, total - room), total)]
+            sections.append(newest)
+            at += size * room
+        assert len(value) == at
+        return cls([struct.unpack("<Q", piece)[0] for piece in sections[0]], *sections[1:], last_ms, purged_ms)
 
 
 HAPPENINGS = st.lists(
@@ -140,13 +156,59 @@ def test_the_scripts_do_what_the_model_does(store: StoreProcess, steps: list[tup
             store.client.eval(MERGE.source, 1, "u", *LIMITS, value)
             model.take_over(models["v"])
             if model.ids or model.deeds or model.signals:
-                assert store.client.get("u") == model.packed()
+                assert Model.read(store.client.get("u")) == model
             assert store.client.eval(RELEASE.source, 1, "v", value + b"changed") == 0
             assert store.client.eval(RELEASE.source, 1, "v", value) == 1
             old = models["v"]
             models["v"] = Model(old.ids, [], [], old.last_ms, old.purged_ms) if old.ids or old.purged_ms else Model()
         for key, expected in models.items():
             value = store.client.get(key)
-            assert value == (expected.packed() if expected.last_ms or expected.purged_ms else None)
+            assert (Model.read(value) if value else Model()) == expected
             states = unpack([value])
-            assert len(states.events) == len(expected.deeds) + len(expected.signals)
+            assert states.events.tobytes() == b"".join(expected.deeds + expected.signals)
+            assert holds_events(value or b"") == bool(len(states.events))
+
+
+def as_happening(number: int, kind: str = "signal", event_id: str = "") -> Happening:
+    return Happening(event_id, kind, number, 2**32 - 1)
+
+
+def test_a_state_of_the_first_version_is_read_and_goes_on(store: StoreProcess) -> None:
+    store.client.flushall()
+    scripts = Store(store.client)
+    old = Model([event_id_hash("a")], [], [as_happening(1).record(5.0), as_happening(2).record(6.0)], 6.0)
+    store.client.set("u", old.packed_before())
+    assert unpack([old.packed_before()]).events["item_hash"].tolist() == [1, 2]
+    assert holds_events(old.packed_before())
+    assert scripts.append("u", [as_happening(3, event_id="a")])[0] == 0
+    written, last_ms, _ = scripts.append("u", [as_happening(4), as_happening(5, "deed")])
+    value = store.client.get("u")
+    assert (written, Model.read(value).last_ms) == (2, last_ms)
+    assert unpack([value]).events["item_hash"].tolist() == [5, 2, 4]
+
+
+def test_a_state_is_written_in_place_and_lives_on(store: StoreProcess) -> None:
+    store.client.flushall()
+    limits = (256, 200, 64, 100_000)
+    for number in range(64):
+        store.client.eval(APPEND.source, 2, "u", LOG, *limits, b"", KINDS["signal"], as_happening(number).record(), "e")
+    store.client.pexpire("u", 50_000)
+    before = store.client.info("persistence")["aof_current_size"]
+    store.client.eval(APPEND.source, 2, "u", LOG, *limits, b"", KINDS["signal"], as_happening(64).record(), "e")
+    grown = store.client.info("persistence")["aof_current_size"] - before
+    assert 0 < grown < 500  # and not the 2 kB of the state
+    assert store.client.pttl("u") <= 50_000
+    store.client.setrange("u", 8, struct.pack("<d", 1.0))  # as if the last event were long ago
+    store.client.eval(APPEND.source, 2, "u", LOG, *limits, b"", KINDS["signal"], as_happening(65).record(), "e")
+    assert store.client.pttl("u") > 50_000
+    assert unpack([store.client.get("u")]).events["item_hash"].tolist() == list(range(2, 66))
+
+
+def test_a_lower_limit_lets_the_oldest_go(store: StoreProcess) -> None:
+    store.client.flushall()
+    scripts = Store(store.client)
+    for number in range(7):
+        limits = (9, 9, 5, 60_000)
+        store.client.eval(APPEND.source, 2, "u", LOG, *limits, b"", KINDS["signal"], as_happening(number).record(), "e")
+    scripts.append("u", [as_happening(7)])
+    assert [RECORD.unpack(record)[1] for record in Model.read(store.client.get("u")).signals] == [6, 7]

@@ -42,7 +42,8 @@ def packed(
     last_ms: float = 0.0,
     purged_ms: float = 0.0,
 ) -> bytes:
-    head = HEADER.pack(VERSION, len(ids), len(deeds), len(signals), last_ms, purged_ms, 0)
+    counts = (len(ids), len(deeds), len(signals))
+    head = HEADER.pack(VERSION, *counts, last_ms, purged_ms, *counts, 0)
     hashes = np.array(ids, "<u8").tobytes()
     return head + hashes + b"".join(did.record for did in (*deeds, *signals))
 

@@ -7,7 +7,7 @@ import pytest
 
 from index.item_ids import ItemIds
 from server.state.keys import shard, user_key, visitor_key
-from server.state.packed import HEADER, RECORD, StateInvalid, item_hash, unpack
+from server.state.packed import HEADER, RECORD, VERSION, StateInvalid, item_hash, unpack
 from tests.server.state.states import Did, packed
 
 BOUGHT = Did("a", "purchase", 100, 1_000.0, quantity=2.0, session_id="s")
@@ -23,6 +23,19 @@ def test_states_are_read_side_by_side() -> None:
     assert found.events["time_s"].tolist() == [100, 200]
     assert found.events["quantity"].tolist() == [2.0, 1.0]
     assert found.events["position_ms"].tolist() == [1_000.0, 2_000.0]
+
+
+def test_a_full_section_begins_with_its_oldest_event() -> None:
+    three = [Did(name, "view", time_s, 1.0) for name, time_s in (("d", 400), ("b", 200), ("c", 300))]
+    value = packed([BOUGHT], three)
+    turned = HEADER.pack(VERSION, 0, 1, 3, 1.0, 0.0, 0, 1, 4, 0) + value[HEADER.size :]
+    assert unpack([value, turned]).events["time_s"].tolist() == [100, 400, 200, 300, 100, 200, 300, 400]
+
+
+def test_room_that_holds_nothing_yet_is_no_event() -> None:
+    value = packed([BOUGHT, BOUGHT], [SEEN, SEEN], ids=[1])
+    half = HEADER.pack(VERSION, 1, 2, 2, 1.0, 0.0, 0, 1, 0, 0) + value[HEADER.size :]
+    assert unpack([half]).events["time_s"].tolist() == [100]
 
 
 def test_nobody_has_no_state() -> None:
