@@ -6,7 +6,8 @@ USER_ITEMS_MIN items is learned from and not asked; the newest of them lies at T
 
 Holdout: a set has no order. A user's train items are dealt at random into a base (from T0 - 3 days on), the ranker's
 labels (T0 - 2 days) and its validation (T0 - 1 day); within a part they are a second apart, in an order of chance, so
-that each is learned from those before it. The test file is held out.
+that each is learned from those before it. `popularity_exponent` deals popular items into labels and validation more
+often, for a test part that is known to hold more of them. The test file is held out.
 
 What is held out never enters the dataset. Rows of items are in an order of chance too: equal scores are told apart by
 rows, and the ids of a file may betray what its last items are.
@@ -15,6 +16,7 @@ rows, and the ids of a file may betray what its last items are.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +106,8 @@ def split_plain(files: PlainFiles, settings: PlainSection) -> PlainSplit:
         short = len(lines.items) - len(asked)
         held_out = HeldOut(asked, {"user_with_too_few_items": short} if short else {})
     else:
-        events = {user: _dealt(user, items, settings) for user, items in lines.items.items()}
+        users = Counter(item for items in lines.items.values() for item in items)
+        events = {user: _dealt(user, items, users, settings) for user, items in lines.items.items()}
         held_out = _test_items(files.test, events)
     if not any(events.values()) or not held_out.items:
         raise NothingLeftError(f"{files.lines}: no item is left to {'ask for' if any(events.values()) else 'learn'}")
@@ -121,15 +124,25 @@ def _in_order(items: list[str]) -> list[tuple[str, int]]:
     return [(item, newest_s - back * DAY_S) for back, item in zip(range(len(items) - 1, -1, -1), items, strict=True)]
 
 
-def _dealt(user: str, items: list[str], settings: PlainSection) -> list[tuple[str, int]]:
-    """The events of a set, dealt into base, labels and validation; the base gets at least one item."""
+def _dealt(user: str, items: list[str], users_of: Mapping[str, int], settings: PlainSection) -> list[tuple[str, int]]:
+    """The events of a set, dealt into base, labels and validation; the base gets at least one item.
+
+    `users_of` counts each item's users. The share that is held out of the base is drawn without replacement, weighted
+    by that count to a power of the user's own, between 0 and `popularity_exponent` (Efraimidis, Spirakis 2006).
+    """
     generator = np.random.default_rng((settings.seed, xxhash.xxh64_intdigest(user.encode())))
     wanted = np.array([settings.ranker_share, settings.validation_share]) * len(items)
     labels, validation = (int(count) for count in np.floor(wanted + generator.random(2)))
     labels = min(labels, len(items) - 1)
     validation = min(validation, len(items) - 1 - labels)
-    shuffled = [items[place] for place in generator.permutation(len(items))]
     base = len(items) - labels - validation
+    order = generator.permutation(len(items))
+    if settings.popularity_exponent:
+        exponent = settings.popularity_exponent * generator.random()
+        log_weight = exponent * np.log([users_of[item] for item in items])
+        held_out = np.argsort(np.argsort(log_weight + generator.gumbel(size=len(items)))) >= base
+        order = np.concatenate([order[~held_out[order]], order[held_out[order]]])
+    shuffled = [items[place] for place in order]
     parts = (shuffled[:base], shuffled[base : base + labels], shuffled[base + labels :])
     return [
         (item, ASKED_AT_S - days * DAY_S + min(second, DAY_S - 1))

@@ -49,6 +49,13 @@ class PlainSection(Section):
     validation_share: float = Field(
         default=0.1, gt=0, lt=0.5, description="Holdout: share of a user's train items that validate it."
     )
+    popularity_exponent: float = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        description="Holdout: labels and validation are drawn by the number of an item's users to a power, each user's "
+        "own between 0 and this; above 0 where the test part may hold more popular items than chance would.",
+    )
     seed: int = Field(default=17, ge=0, description="Seed of the dealing, and of the order of the items' rows.")
     refit: bool = Field(
         default=False,

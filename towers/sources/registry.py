@@ -30,6 +30,7 @@ from towers.sources.fits.user_user import fit_user_user
 from towers.sources.fixed_lists import FixedLists
 from towers.sources.folded_factors import FoldedFactors
 from towers.sources.item_lists import ItemLists
+from towers.sources.kept import KeptFits, log_key
 from towers.sources.log import SourceLog
 from towers.sources.settings import FURTHER, SourceSettings
 from towers.sources.user_lists import UserLists
@@ -59,6 +60,7 @@ KINDS: Mapping[str, Kind] = {
 """By name; the third argument of a fit is the seed."""
 
 NAMES = tuple(name for name in FURTHER if name in KINDS)
+_KEPT = KeptFits()
 
 
 def fit_sources(
@@ -71,12 +73,21 @@ def fit_sources(
 def sources_at(
     data: LearningData, settings: LearningSettings, as_of_s: int, towers_until_s: int
 ) -> dict[str, CandidateSource]:
-    """The sources that the settings ask for, as of one moment; `[training] sources_end` says what they may learn."""
-    names = settings.candidates.further
+    """The sources that the settings ask for, as of one moment; `[training] sources_end` says what they may learn.
+
+    Asked again for the same, it gives the same objects.
+    """
+    names, seed = settings.candidates.further, settings.training.seed
     if not names:
         return {}
-    until_s = settings.training.learned_until_s(as_of_s, towers_until_s)
-    return fit_sources(SourceLog.of(data, until_s), names, settings.sources, settings.training.seed)
+    log = SourceLog.of(data, settings.training.learned_until_s(as_of_s, towers_until_s))
+    learned = log_key(log)
+
+    def source(name: str) -> CandidateSource:
+        key = f"{learned} {seed} {getattr(settings.sources, name)!r}"
+        return _KEPT.of(name, key, lambda: KINDS[name].fit(log, settings.sources, seed))
+
+    return {name: source(name) for name in NAMES if name in names}
 
 
 def source_arrays(sources: Mapping[str, CandidateSource]) -> dict[str, NDArray[Any]]:

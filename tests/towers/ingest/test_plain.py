@@ -7,6 +7,7 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from towers.ingest.plain import ASKED_AT_S, PlainFiles, ingest_plain, split_plain
@@ -153,6 +154,28 @@ def test_a_set_is_dealt_into_three_days_by_the_shares(tmp_path: Path) -> None:
     assert abs(parts[2] - 750) < 60  # 2 or 3 of every user, by chance
     firsts = {dealt[0][0] for dealt in found.values()}
     assert len(firsts) == 10  # the order of the line is not kept
+
+
+def test_popular_items_are_dealt_into_labels_and_validation_more_often(tmp_path: Path) -> None:
+    lines = [
+        " ".join([f"u{user}", *(f"p{item}" for item in range(10)), *(f"r{user}-{item}" for item in range(10))])
+        for user in range(300)
+    ]  # of 20 items 10 have 300 users and 10 have one
+    train = written(tmp_path, "train.txt", *lines)
+    test = written(tmp_path, "test.txt", "u0 other")
+    shares = {}
+    for exponent in (0.0, 0.25, 2.0):
+        settings = PlainSection(ranker_share=0.2, validation_share=0.2, popularity_exponent=exponent)
+        found = events(loaded(PlainFiles(train, Protocol.HOLDOUT, test=test), tmp_path, settings))
+        for days in (1, 2):
+            dealt = [item for user in found.values() for item, ago in user if days - 1 < ago <= days]
+            assert len(dealt) == 300 * 4
+            shares[exponent, days] = np.mean([item.startswith("p") for item in dealt])
+        assert all(len({ago for _, ago in user}) == 20 for user in found.values())
+    for days in (1, 2):
+        assert abs(shares[0.0, days] - 0.5) < 0.05
+        assert 0.55 < shares[0.25, days] < 0.7
+        assert shares[2.0, days] > 0.85
 
 
 def test_small_sets_keep_a_base(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import svds
 
-from towers.features.histories import FloatArray, Int32Array
+from towers.compiled import kernel
+from towers.features.histories import FloatArray, Int32Array, Int64Array
 from towers.sources.fits.shoppers import newest_items
 from towers.sources.item_lists import ItemLists
 from towers.sources.log import SourceLog
@@ -20,6 +21,7 @@ from towers.sources.settings import GraphFilterSettings
 
 _ROWS_AT_ONCE = 1_024
 _DENSE_ITEMS_MAX = 1_000
+_INT32_MAX = 2**31 - 1
 
 
 def fit_graph_filter(log: SourceLog, settings: GraphFilterSettings, seed: int) -> ItemLists:
@@ -83,21 +85,69 @@ def _largest_eigenpairs(normalised: csr_matrix, count: int, seed: int) -> tuple[
 def _largest(
     normalised: csr_matrix, basis: FloatArray, response: FloatArray, left: FloatArray, right: FloatArray, k: int
 ) -> tuple[Int32Array, FloatArray]:
-    """(n, k) columns and values of the largest entries off the diagonal of left · (P + V h Vᵀ) · right."""
+    """(n, k) columns and values of the largest entries off the diagonal of left · (P + V h Vᵀ) · right.
+
+    The best first, of equal ones the lowest columns; entries of 0 or less are left out: -1 and 0 pad.
+    """
     count = len(left)
     k = min(k, max(count - 1, 0))
     transposed = normalised.T.tocsr()
     rows, weights = np.full((count, k), -1, np.int32), np.zeros((count, k), np.float32)
     for begin in range(0, count if k else 0, _ROWS_AT_ONCE):
         end = min(begin + _ROWS_AT_ONCE, count)
-        block = (basis[begin:end] * response) @ basis.T
-        block += (transposed[begin:end] @ normalised).toarray()
-        block *= left[begin:end, None]
-        block *= right
-        block[np.arange(end - begin), np.arange(begin, end)] = -np.inf
-        chosen = np.sort(np.argpartition(-block, k - 1, axis=1)[:, :k], axis=1)
-        values = np.take_along_axis(block, chosen, axis=1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        rows[begin:end] = np.take_along_axis(chosen, order, axis=1)
-        weights[begin:end] = np.take_along_axis(values, order, axis=1)
+        block: FloatArray = ((basis[begin:end] * response) @ basis.T).astype(np.float32, copy=False)
+        product = (transposed[begin:end] @ normalised).tocsr()
+        _keep_largest(
+            block,
+            product.indptr.astype(np.int64),
+            product.indices.astype(np.int32),
+            product.data,
+            begin,
+            left,
+            right,
+            rows,
+            weights,
+        )
     return rows, weights
+
+
+@kernel
+def _keep_largest(
+    block: FloatArray,
+    offsets: Int64Array,
+    columns: Int32Array,
+    values: FloatArray,
+    begin: int,
+    left: FloatArray,
+    right: FloatArray,
+    rows: Int32Array,
+    weights: FloatArray,
+) -> None:
+    """Writes `rows` and `weights` (n, k) from place `begin` on.
+
+    `block` (B, n) lacks what `offsets`, `columns` and `values` add. A row is read once: what is above the least of the
+    best so far is collected, and whenever room is short, all but the k best of it are dropped.
+    """
+    k, count = rows.shape[1], block.shape[1]
+    value = np.empty(1, np.float32)
+    bits = value.view(np.int32)  # of numbers above 0 these ascend as the numbers do
+    keys = np.empty(8 * k, np.int64)
+    for place in range(block.shape[0]):
+        line = block[place]
+        for at in range(offsets[place], offsets[place + 1]):
+            line[columns[at]] += values[at]
+        own, collected, least = begin + place, 0, np.float32(0)
+        for column in range(count):
+            value[0] = line[column] * right[column] * left[own]
+            if value[0] > least and column != own:
+                keys[collected] = (np.int64(_INT32_MAX - bits[0]) << 32) | column
+                collected += 1
+                if collected == len(keys):
+                    keys[:k] = np.partition(keys, k - 1)[:k]
+                    bits[0] = _INT32_MAX - (keys[:k].max() >> 32)
+                    collected, least = k, value[0]
+        best = np.sort(keys[:collected])
+        for rank in range(min(k, collected)):
+            rows[own, rank] = best[rank] & _INT32_MAX
+            bits[0] = _INT32_MAX - (best[rank] >> 32)
+            weights[own, rank] = value[0]

@@ -60,6 +60,16 @@ def test_each_item_keeps_its_largest_entries() -> None:
         np.testing.assert_allclose(cut.weights[mine], np.sort(whole[item])[::-1][:3], rtol=1e-4)
 
 
+@pytest.mark.parametrize("neighbours", [1, 2, 5])
+def test_lists_much_shorter_than_the_catalogue_keep_the_largest_entries_too(neighbours: int) -> None:
+    log = random_log(3, 300, 90, 40)
+    whole = dense(fit_graph_filter(log, GraphFilterSettings(dimension=4, neighbours=89), 0))
+    cut = fit_graph_filter(log, GraphFilterSettings(dimension=4, neighbours=neighbours), 0)
+    found = cut.weights.reshape(90, neighbours)
+    np.testing.assert_array_equal(found, np.sort(whole, axis=1)[:, ::-1][:, :neighbours])
+    np.testing.assert_array_equal(np.take_along_axis(whole, cut.rows.reshape(90, neighbours), axis=1), found)
+
+
 def test_the_same_seed_gives_the_same_lists() -> None:
     log, settings = random_log(4, 80, 30, 12), GraphFilterSettings(dimension=8)
     one, again = fit_graph_filter(log, settings, 3), fit_graph_filter(log, settings, 3)

@@ -1,0 +1,55 @@
+"""A source is fitted once for the same log and settings, and never given for others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.towers.sources.small_logs import random_log
+from towers.sources.kept import KeptFits, log_key
+
+
+def test_the_same_key_gives_the_same_fit() -> None:
+    kept, made = KeptFits(), []
+
+    def fit() -> object:
+        made.append(object())
+        return made[-1]
+
+    first = kept.of("als", "a", fit)  # type: ignore[arg-type]
+    assert kept.of("als", "a", fit) is first  # type: ignore[arg-type]
+    assert kept.of("bpr", "a", fit) is not first  # type: ignore[arg-type]
+    assert kept.of("als", "b", fit) is not first  # type: ignore[arg-type]
+    assert kept.of("als", "a", fit) is not first, "only the newest is kept"  # type: ignore[arg-type]
+    assert len(made) == 4
+
+
+def test_a_fit_that_fails_leaves_nothing() -> None:
+    kept = KeptFits()
+
+    def fails() -> object:
+        raise ValueError("no")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no"):
+            kept.of("als", "a", fails)  # type: ignore[arg-type]
+
+
+def test_the_key_is_of_all_that_a_source_may_learn_from() -> None:
+    log = random_log(seed=1, user_count=5, item_count=7, events_max=6)
+    same = replace(log, user_row=log.user_row.copy())
+    assert log_key(same) == log_key(log)
+    codes = replace(log, items=replace(log.items, id_code=log.items.id_code + 1))
+    assert log_key(codes) == log_key(log), "codes of ids are no matter of sources"
+    for other in (
+        replace(log, until_s=log.until_s + 1),
+        replace(log, item_row=(log.item_row + 1).astype(np.int32)),
+        replace(log, time_s=log.time_s - 1),
+        replace(log, is_target=~log.is_target),
+        replace(log, users=np.ones((5, 1), np.int32), user_attributes=("age",)),
+        replace(log, items=replace(log.items, number=np.ones((7, 1), np.float32))),
+        replace(log, items=replace(log.items, attribute_code=np.ones((7, 1), np.int32))),
+    ):
+        assert log_key(other) != log_key(log)
