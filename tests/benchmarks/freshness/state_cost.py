@@ -86,7 +86,7 @@ def added_us(
     machine does meets both alike; the median of the batches' differences counts. The store's clock is coarse: its share
     is taken over all batches, less what it takes anyway (`housekeeping_s`).
     """
-    began_s, store_began_s = time.perf_counter(), sum(store.cpu_times()[:2])
+    all_began_s, store_began_s = time.perf_counter(), sum(store.cpu_times()[:2])
     spent: list[tuple[float, float]] = []
     for number, batch in enumerate(batches):
         ways = (without, with_states) if number % 2 else (with_states, without)
@@ -96,7 +96,7 @@ def added_us(
             answer(batch)
             took_s.append(time.process_time() - began_s)
         spent.append((took_s[0], took_s[1]) if number % 2 else (took_s[1], took_s[0]))
-    store_s = sum(store.cpu_times()[:2]) - store_began_s - housekeeping * (time.perf_counter() - began_s)
+    store_s = sum(store.cpu_times()[:2]) - store_began_s - housekeeping * (time.perf_counter() - all_began_s)
     store_us = store_s / (len(batches) * BATCH_SIZE) * 1e6
     engine_us = statistics.median(first for first, _ in spent) / BATCH_SIZE * 1e6
     differences = statistics.median(second - first for first, second in spent) / BATCH_SIZE * 1e6
