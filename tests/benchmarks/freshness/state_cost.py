@@ -1,7 +1,8 @@
 """What recent states cost a request: the engine with and without them, CPU of engine and store together.
 
 Each shopper's state holds 50 events, of which the generation knows 40, as the morning after a rebuild; and, as the
-second figure, none, which makes every history twice as long.
+second figure, none, which makes every history twice as long. `state_fetch_cpu_us` is the fetch alone: keys, the store's
+answer, columns; the rest is what the engine does with more events.
 
 `python -m tests.benchmarks.freshness.state_cost --root DIR --users FILE`; the last line is JSON.
 """
@@ -14,6 +15,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -24,12 +26,13 @@ import valkey
 from index.generation import open_generation
 from index.generation.pointer import current_id
 from index.item_ids import ItemIds
-from server.domain import RecommendQuery, RepeatPolicy, Shopper
+from server.domain import Query, RecommendQuery, RepeatPolicy, Shopper
 from server.fitness import ITEM_IDS_FILE
 from server.state.keys import user_key
 from server.state.known_purges import KnownPurges
 from server.state.packed import HEADER, RECORD_DTYPE, VERSION, item_hash, type_hash
 from server.state.reader import StateReader
+from server.state.recent import ShopperStates
 from server.state.stateful_engine import StatefulEngine
 from server.store.connection import connect
 from tests.benchmarks.in_process import open_engine
@@ -68,6 +71,27 @@ def fill(
 Answer = Callable[[Sequence[RecommendQuery]], object]
 
 
+class TimedReader(StateReader):
+    """Notes the CPU seconds of each read."""
+
+    took_s: list[float]
+
+    def read(self, queries: Sequence[Query]) -> ShopperStates:
+        began_s = time.process_time()
+        states = super().read(queries)
+        self.took_s.append(time.process_time() - began_s)
+        return states
+
+
+@dataclass(frozen=True)
+class Spent:
+    """CPU µs a request: what the engine takes without states, what they add in all, and the fetch alone."""
+
+    engine_us: float
+    added_us: float
+    fetch_us: float
+
+
 def housekeeping_s(without: Answer, batches: Sequence, store: psutil.Process) -> float:
     """CPU seconds that the store takes in each second for itself, while the engine works and asks it nothing."""
     began_s, store_began_s = time.perf_counter(), sum(store.cpu_times()[:2])
@@ -77,17 +101,23 @@ def housekeeping_s(without: Answer, batches: Sequence, store: psutil.Process) ->
     return (sum(store.cpu_times()[:2]) - store_began_s) / (time.perf_counter() - began_s)
 
 
-def added_us(
-    without: Answer, with_states: Answer, batches: Sequence, store: psutil.Process, housekeeping: float
-) -> tuple[float, float]:
-    """CPU µs a request: what `without` takes, and what states add to it, the store's share included.
+def spent(
+    without: Answer,
+    with_states: Answer,
+    reader: TimedReader,
+    batches: Sequence,
+    store: psutil.Process,
+    housekeeping: float,
+) -> Spent:
+    """What states add to what `without` takes, the store's share included.
 
     Each batch is answered both ways, one right after the other and in turns the first, so that whatever else the
     machine does meets both alike; the median of the batches' differences counts. The store's clock is coarse: its share
     is taken over all batches, less what it takes anyway (`housekeeping_s`).
     """
     all_began_s, store_began_s = time.perf_counter(), sum(store.cpu_times()[:2])
-    spent: list[tuple[float, float]] = []
+    reader.took_s = []
+    took: list[tuple[float, float]] = []
     for number, batch in enumerate(batches):
         ways = (without, with_states) if number % 2 else (with_states, without)
         took_s = []
@@ -95,12 +125,13 @@ def added_us(
             began_s = time.process_time()
             answer(batch)
             took_s.append(time.process_time() - began_s)
-        spent.append((took_s[0], took_s[1]) if number % 2 else (took_s[1], took_s[0]))
+        took.append((took_s[0], took_s[1]) if number % 2 else (took_s[1], took_s[0]))
     store_s = sum(store.cpu_times()[:2]) - store_began_s - housekeeping * (time.perf_counter() - all_began_s)
     store_us = store_s / (len(batches) * BATCH_SIZE) * 1e6
-    engine_us = statistics.median(first for first, _ in spent) / BATCH_SIZE * 1e6
-    differences = statistics.median(second - first for first, second in spent) / BATCH_SIZE * 1e6
-    return engine_us, differences + store_us
+    engine_us = statistics.median(first for first, _ in took) / BATCH_SIZE * 1e6
+    differences = statistics.median(second - first for first, second in took) / BATCH_SIZE * 1e6
+    fetch_us = statistics.median(reader.took_s) / BATCH_SIZE * 1e6
+    return Spent(engine_us, differences + store_us, fetch_us + store_us)
 
 
 def main() -> None:
@@ -128,17 +159,23 @@ def main() -> None:
         client = process.client
         store = psutil.Process(int(client.info("server")["process_id"]))
         connection = connect(process.address, timeout_s=1)
-        stateful = StatefulEngine(engine, StateReader(connection, KnownPurges(connection)))
+        reader = TimedReader(connection, KnownPurges(connection))
+        reader.took_s = []
+        ways = (engine.answer, StatefulEngine(engine, reader).answer, reader, batches, store)
         for name, new_count in (("state_cpu_us", NEW_EVENTS), ("state_cpu_us_all_new", EVENTS_A_SHOPPER)):
             fill(client, user_ids, items, as_of_s, new_count)
-            added_us(engine.answer, stateful.answer, batches, store, 0.0)
+            spent(*ways, 0.0)
             idle = housekeeping_s(engine.answer, batches, store)
-            measured = [added_us(engine.answer, stateful.answer, batches, store, idle) for _ in range(REPEATS)]
-            added = [difference for _, difference in measured]
-            engine_us = statistics.median(first for first, _ in measured)
+            measured = [spent(*ways, idle) for _ in range(REPEATS)]
+            added = [one.added_us for one in measured]
+            fetched = [one.fetch_us for one in measured]
+            engine_us = statistics.median(one.engine_us for one in measured)
             print(f"{name}: engine {engine_us:.1f} µs, added {[round(one, 1) for one in added]}")
             figures[name] = round(statistics.median(added), 1)
             figures[f"{name}_spread"] = round(max(added) - min(added), 1)
+            if new_count == NEW_EVENTS:
+                figures["state_fetch_cpu_us"] = round(statistics.median(fetched), 1)
+                figures["state_fetch_cpu_us_spread"] = round(max(fetched) - min(fetched), 1)
     print(json.dumps(figures))
 
 
