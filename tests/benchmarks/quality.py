@@ -53,7 +53,7 @@ DATASETS = (
 
 def main(
     data: Annotated[Path, typer.Argument(help="The folder of the public files.")],
-    only: Annotated[str | None, typer.Option(help="The name of one dataset.")] = None,
+    only: Annotated[str | None, typer.Option(help="The name of one dataset; the others keep their figures.")] = None,
     work_dir: Annotated[Path, typer.Option(help="Where work and figures lie.")] = Path("var/bench"),
 ) -> None:
     """Runs every dataset whose files are there, and writes quality.json."""
@@ -65,7 +65,8 @@ def main(
     if not found:
         raise SystemExit(f"no dataset was measured: {data} has none of their files")
     out = work_dir / "quality.json"
-    out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    before = json.loads(out.read_text(encoding="utf-8")) if only is not None and out.exists() else {}
+    out.write_text(json.dumps(before | found, indent=1) + "\n", encoding="utf-8")
     for name, figures in found.items():
         console.print(table(name, figures, tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))[name]))
     console.print(f"figures in {out}")

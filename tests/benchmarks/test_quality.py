@@ -60,6 +60,14 @@ def test_what_an_interrupted_run_had_measured_is_not_measured_again(
     assert json.loads((data / "work" / "quality.json").read_text()) == {"amazon-beauty": FIGURES}
 
 
+def test_one_dataset_alone_leaves_the_figures_of_the_others(data: Path) -> None:
+    (data / "work" / "quality" / "amazon-beauty.json").write_text(json.dumps(FIGURES))
+    (data / "work" / "quality.json").write_text(json.dumps({"amazon-beauty": {}, "gowalla": {"seconds": 1.0}}))
+    quality.main(data, "amazon-beauty", data / "work")
+    written = json.loads((data / "work" / "quality.json").read_text())
+    assert written == {"amazon-beauty": FIGURES, "gowalla": {"seconds": 1.0}}
+
+
 def test_without_any_file_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no dataset was measured"):
         quality.main(tmp_path, None, tmp_path)
