@@ -73,13 +73,23 @@ class LogConfig(Section):
     )
 
 
+_SECTION_MAX = 32_767
+"""Of a packed state's parts: twice as many must fit into 16 bits (server/state/packed.py)."""
+
+
 class StateConfig(Section):
     """What is remembered of each shopper for the next answer."""
 
-    deeds_max: Count = Field(200, description="Newest purchases, ratings and cart changes; 32 bytes each.")
-    signals_max: Count = Field(64, description="Newest views and clicks; the user tower reads 50 events by default.")
+    deeds_max: Count = Field(
+        200, le=_SECTION_MAX, description="Newest purchases, ratings and cart changes; 32 bytes each."
+    )
+    signals_max: Count = Field(
+        64, le=_SECTION_MAX, description="Newest views and clicks; the user tower reads 50 events by default."
+    )
     event_ids_max: Count = Field(
-        256, description="Newest event ids, 8 bytes each: within so many events of a shopper a duplicate is noticed."
+        256,
+        le=_SECTION_MAX,
+        description="Newest event ids, 8 bytes each: within so many events of a shopper a duplicate is noticed.",
     )
     cart_days: float = Field(
         30.0, gt=0, description="What was put into the cart longer ago is not taken for the cart placement's context."

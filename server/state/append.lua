@@ -19,6 +19,7 @@ if header ~= '' then
   local version
   version, ids_room, deeds_room, signals_room, last, purged, ids_total, deeds_total, signals_total =
     unpack(FORM, header)
+  if version > 2 then return redis.error_reply('the state ' .. state .. ' is of version ' .. version) end
   if version == 1 then ids_total, deeds_total, signals_total = ids_room, deeds_room, signals_room end
   local held = ids_total < ids_room and ids_total or ids_room
   if held > 0 then ids = call('GETRANGE', state, HEADER, HEADER + ID * held - 1) end
@@ -99,7 +100,8 @@ end
 if written > 0 then
   call('SETRANGE', state, 0, pack(
     FORM, 2, ids_room, deeds_room, signals_room, last, purged, ids_total, deeds_total, signals_total, 0))
-  -- Renewing the time to live is a write of its own: once in a hundredth of it is enough.
-  if purged == 0 and last - before > ttl_ms / 100 then call('PEXPIRE', state, ttl_ms) end
+  -- Renewing the time to live is a write of its own: with the first event of each hundredth of it is enough.
+  local step = ttl_ms / 100
+  if purged == 0 and math.floor(last / step) ~= math.floor(before / step) then call('PEXPIRE', state, ttl_ms) end
 end
 return {written, last}

@@ -11,6 +11,7 @@ local FORM = '<HHHHddHHHH'
 local function parts(state)
   local version, ids_room, deeds_room, signals_room, last, purged, ids_total, deeds_total, signals_total =
     struct.unpack(FORM, state)
+  if version > 2 then error('a state of version ' .. version) end
   if version == 1 then ids_total, deeds_total, signals_total = ids_room, deeds_room, signals_room end
   local at = HEADER
   local function section(size, room, total)

@@ -10,7 +10,7 @@ Each section is a ring, so that an event is written in place: with room for r, t
 r the numbers stand for «r and so many more» and begin again at r when they reach 2r. In version 1 sections held just
 what their room says, oldest first.
 
-Events stand in the order of their arrival. Numbers come out of the scripts as doubles, hence the f64.
+`unpack` gives each section oldest first. Numbers come out of the scripts as doubles, hence the f64.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class PackedStates:
 
 def holds_events(header: bytes) -> bool:
     """Whether a state that begins with these bytes has deeds or signals, and not only what ids it knows."""
-    if not header:
+    if len(header) < HEADER.size:  # nothing, or nothing of ours
         return False
     version, _, deeds_room, signals_room, _, _, _, deeds, signals, _ = HEADER.unpack_from(header)
     return bool(deeds_room or signals_room) if version == 1 else bool(deeds or signals)

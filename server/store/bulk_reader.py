@@ -17,7 +17,7 @@ from server.store.packing import argument
 
 
 class BulkReader:
-    """MGET; safe to use from several threads, which wait for each other."""
+    """MGET; safe to use from several threads, which wait for each other, also while the store hangs."""
 
     def __init__(self, client: Valkey) -> None:
         """`client`: how to connect, and the time limits."""

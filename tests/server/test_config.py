@@ -68,6 +68,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("[placements.cart]\npage_size = 3\n", "placements must hold 'home'"),
         ("[placements.home]\npage_size = 300\n", "page_size 300 is above page_size_max 100"),
         ("[placements.home]\nrepeat_policy = 'never'\n", "placements.home.repeat_policy: Input should be 'allow'"),
+        ("[state]\nsignals_max = 32768\n", "state.signals_max: Input should be less than or equal to 32767"),
         ("[batching]\nqueue_length_max = 8\n", "batch_size_max 32 is above queue_length_max 8"),
         ("[listen\n", "is not valid TOML"),
     ],

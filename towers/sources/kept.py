@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import xxhash
 
 from towers.sources.base import CandidateSource
@@ -11,7 +12,7 @@ from towers.sources.log import SourceLog
 
 
 class KeptFits:
-    """One fit a source, of whatever it was fitted to last."""
+    """One fit a source, of whatever it was fitted to last. For one thread."""
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[str, CandidateSource]] = {}
@@ -31,5 +32,5 @@ def log_key(log: SourceLog) -> str:
     read = (log.user_row, log.item_row, log.time_s, log.is_target, log.users)
     for array in (*read, items.attribute_code, items.number, items.word):
         digest.update(f"{array.shape} {array.dtype}".encode())
-        digest.update(array.tobytes())
+        digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()

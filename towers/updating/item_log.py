@@ -26,9 +26,9 @@ class ItemLog:
     Attributes:
         item: (T,) item rows. time_s: (T,) epoch seconds. before_s: (T,) when the same user had the same item before;
             very long ago where this is the first time.
+        first: (T,) whether it is. first_again: (T,) whether it is the first at a later second than one before.
         visit: (T,) whether it begins a visit: the first line of a user, an item and a second.
         followed: (T,) whether that is followed by the same user's next visit within 30 days.
-        first: (T,) whether it is. first_again: (T,) whether it is the first at a later second than one before.
         user_first_s: (users who bought,) each one's first target event. item_count: items of the catalogue.
     """
 

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from tests.towers.sources.small_logs import random_log
+from towers.settings import CandidateSettings, LearningSettings, TrainingSettings
+from towers.sources import registry
 from towers.sources.kept import KeptFits, log_key
+from towers.sources.settings import SourceSettings
 
 
 def test_the_same_key_gives_the_same_fit() -> None:
@@ -53,3 +56,33 @@ def test_the_key_is_of_all_that_a_source_may_learn_from() -> None:
         replace(log, items=replace(log.items, attribute_code=np.ones((7, 1), np.int32))),
     ):
         assert log_key(other) != log_key(log)
+
+
+def test_a_source_is_fitted_anew_for_another_seed_moment_or_setting_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = random_log(seed=1, user_count=5, item_count=7, events_max=6)
+    fitted: list[str] = []
+
+    def kind(name: str) -> registry.Kind:
+        def fit(*_: object) -> object:
+            fitted.append(name)
+            return object()
+
+        return registry.Kind(fit, registry.KINDS[name].form)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(registry, "_KEPT", KeptFits())
+    monkeypatch.setattr(registry, "KINDS", {name: kind(name) for name in registry.NAMES})
+    monkeypatch.setattr(registry.SourceLog, "of", lambda _, until_s: replace(log, until_s=until_s))
+    settings = LearningSettings(candidates=CandidateSettings(als=5, bpr=5))
+
+    def fits(settings: LearningSettings, as_of_s: int = 10) -> list[str]:
+        fitted.clear()
+        registry.sources_at(None, settings, as_of_s, as_of_s)  # type: ignore[arg-type]
+        return list(fitted)
+
+    assert fits(settings) == ["als", "bpr"]
+    assert fits(settings) == []
+    other_als = SourceSettings(als=SourceSettings().als.model_copy(update={"confidence": 3.0}))
+    assert fits(settings.model_copy(update={"sources": other_als})) == ["als"]
+    assert fits(settings) == ["als"]
+    assert fits(settings, 11) == ["als", "bpr"]
+    assert fits(settings.model_copy(update={"training": TrainingSettings(seed=5)}), 11) == ["als", "bpr"]
