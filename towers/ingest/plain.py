@@ -7,7 +7,7 @@ USER_ITEMS_MIN items is learned from and not asked; the newest of them lies at T
 Holdout: a set has no order. A user's train items are dealt at random into a base (from T0 - 3 days on), the ranker's
 labels (T0 - 2 days) and its validation (T0 - 1 day); within a part they are a second apart, in an order of chance, so
 that each is learned from those before it. `popularity_exponent` deals popular items into labels and validation more
-often, for a test part that is known to hold more of them. The test file is held out.
+often, for a test part that may hold more of them. The test file is held out.
 
 What is held out never enters the dataset. Rows of items are in an order of chance too: equal scores are told apart by
 rows, and the ids of a file may betray what its last items are.
