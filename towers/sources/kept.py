@@ -32,5 +32,5 @@ def log_key(log: SourceLog) -> str:
     read = (log.user_row, log.item_row, log.time_s, log.is_target, log.users)
     for array in (*read, items.attribute_code, items.number, items.word):
         digest.update(f"{array.shape} {array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
