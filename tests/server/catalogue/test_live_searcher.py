@@ -17,6 +17,7 @@ from server.catalogue.live_ids import LiveItemIds
 from server.catalogue.live_items import LiveItems, LiveTables
 from server.catalogue.live_searcher import LiveSearcher
 from tests.conftest import SmallGeneration
+from towers.features.item_statistics import STATISTIC_NAMES
 from towers.model import TrainedModel
 
 ITEM_COUNT, SPARE, DIMENSION = 60, 20, 16
@@ -33,7 +34,7 @@ def tables(rng: np.random.Generator, model: TrainedModel) -> LiveTables:
     return LiveTables(
         vectors=vectors,
         affinity=np.zeros((rows, attributes), np.int32),
-        statistics=np.zeros((rows, 7), np.float32),
+        statistics=np.zeros((rows, len(STATISTIC_NAMES)), np.float32),
         retrievable=np.arange(rows) < 50,
         item_part=np.zeros((rows, hidden), np.float32),
     )
