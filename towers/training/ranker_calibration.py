@@ -17,6 +17,7 @@ from towers.training.ranker_outputs import ranker_heads
 
 SLOPE_MIN = 0.05
 """A held-out cut too small to show the ranker's worth may ask for a slope of 0 or less, which would undo its order."""
+PRIOR_COUNT = 10
 BINS = 10
 _PROBABILITIES = ("buys", "buys_again")
 
@@ -86,12 +87,18 @@ def _store(ranker: Ranker, calibrations: torch.Tensor) -> None:
 
 
 def _line(prediction: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[float, float]:
-    """Slope and offset of the least-squares line through the known targets (n,), NaN where unknown."""
+    """Slope and offset of the least-squares line through the known targets (n,), NaN where unknown.
+
+    A handful of ratings may lie on a line as steep as you like: `PRIOR_COUNT` more points, spread as all predictions
+    are, say that the slope is 1.
+    """
     known = ~np.isnan(target)
     if known.sum() < 2 or np.ptp(prediction[known]) == 0:
         return 1.0, 0.0
     x, y = prediction[known], target[known]
-    slope = max(float(np.cov(x, y, bias=True)[0, 1] / x.var()), SLOPE_MIN)
+    prior = PRIOR_COUNT * prediction.var()
+    slope = (len(x) * float(np.cov(x, y, bias=True)[0, 1]) + prior) / (len(x) * x.var() + prior)
+    slope = max(float(slope), SLOPE_MIN)
     return slope, float(y.mean() - slope * x.mean())
 
 
