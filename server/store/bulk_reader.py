@@ -1,6 +1,6 @@
 """Many values at once, over a connection of its own: what every batch of requests asks of the store.
 
-The library's general way (a pool, a look at the socket, retries, packing by type, callbacks) takes three times as long,
+The library's general way (a pool, a look at the socket, retries, packing by type, callbacks) takes twice as long,
 mostly because in a server that streams megabytes through the caches its code is never there.
 """
 

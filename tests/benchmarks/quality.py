@@ -1,7 +1,8 @@
 """`python -m tests.benchmarks.quality DATA`: the public benchmarks, ours beside what others published.
 
-Each dataset is a run of `python -m towers benchmark` with its settings in towers/shops/benchmarks. A file that is not
-there skips its dataset. What an interrupted run had done is not done again; a run that ended begins anew.
+Each dataset is a run of `python -m towers benchmark` with the settings of its protocol in towers/shops/benchmarks. A
+file that is not there skips its dataset. What an interrupted run had done is not done again; a run that ended begins
+anew.
 """
 
 from __future__ import annotations
@@ -24,12 +25,11 @@ PUBLISHED = Path(__file__).parent / "published.toml"
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """One dataset: its files under DATA, its protocol, and the file of its settings."""
+    """One dataset: its files under DATA, and its protocol, whose settings it is run with."""
 
     name: str
     lines: str
     protocol: str
-    config: str
     attributes: str | None = None
     test: str | None = None
 
@@ -44,10 +44,9 @@ DATASETS = (
         "amazon-beauty",
         "amazon-beauty/Beauty.txt",
         "leave-last-out",
-        "amazon_beauty.toml",
         attributes="amazon-beauty/Beauty_item2attributes.json",
     ),
-    PublicDataset("gowalla", "gowalla/train.txt", "holdout", "gowalla.toml", test="gowalla/test.txt"),
+    PublicDataset("gowalla", "gowalla/train.txt", "holdout", test="gowalla/test.txt"),
 )
 
 
@@ -92,7 +91,7 @@ def _measured(dataset: PublicDataset, data: Path, work: Path, console: Console) 
         console.rule(dataset.name)
         arguments = [str(part) for option, path in files.items() for part in (option, path) if part]
         command = [sys.executable, "-m", "towers", "benchmark", *arguments, "--protocol", dataset.protocol]
-        command += ["--config", str(CONFIGS / dataset.config), "--work-dir", str(work / dataset.name)]
+        command += ["--config", str(CONFIGS / f"{dataset.protocol}.toml"), "--work-dir", str(work / dataset.name)]
         subprocess.run([*command, "--json", str(out)], check=True)
     figures: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     return figures

@@ -18,6 +18,7 @@ from towers.training.ranker_outputs import ranker_heads
 SLOPE_MIN = 0.05
 """A held-out cut too small to show the ranker's worth may ask for a slope of 0 or less, which would undo its order."""
 PRIOR_COUNT = 10
+"""Points that say a slope of 1, beside the known targets of a head that says numbers."""
 BINS = 10
 _PROBABILITIES = ("buys", "buys_again")
 
