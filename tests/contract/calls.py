@@ -20,10 +20,10 @@ def ask(running: Running, user_id: str = "u", **options: Any) -> asyncio.Future[
     return future
 
 
-async def hold_engine(running: Running) -> asyncio.Future[Any]:
-    """A call that the engine holds until its gate opens; what comes now has to wait."""
+async def hold_engine(running: Running, timeout: float | None = 10.0) -> asyncio.Future[Any]:
+    """A call that the engine holds until its gate opens; what comes now has to wait. `timeout` is in seconds."""
     running.engine.gate.clear()
-    held = ask(running, "held")
+    held = ask(running, "held", timeout=timeout)
     await asyncio.to_thread(running.engine.entered.acquire)
     return held
 

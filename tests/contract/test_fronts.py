@@ -174,7 +174,7 @@ async def test_a_burst_never_queues_more_than_the_queue_holds(start: Start) -> N
 
 async def test_a_deadline_that_passes_in_the_queue_never_reaches_the_engine(running: Running) -> None:
     held = await hold_engine(running)
-    error = await failure_of(ask(running, "late", timeout=0.05))
+    error = await failure_of(ask(running, "late", timeout=0.5))
     await until(lambda: counted(running, "DEADLINE_EXCEEDED") == 1)
     running.engine.gate.set()
     await held
@@ -186,7 +186,7 @@ async def test_a_deadline_that_passes_in_the_queue_never_reaches_the_engine(runn
 
 async def test_a_call_without_a_deadline_gets_the_default_one(start: Start) -> None:
     running = await start(limits={"default_deadline_ms": 50})
-    held = await hold_engine(running)
+    held = await hold_engine(running, timeout=None)
     error = await failure_of(ask(running))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert reason_of(error) == "DEADLINE_PASSED"

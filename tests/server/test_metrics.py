@@ -13,6 +13,7 @@ from twinrank.v1 import recommendation_pb2 as pb
 
 from server.metrics import Histogram
 from tests.server.conftest import Running
+from tests.server.waiting import until
 
 
 async def scrape(running: Running) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -54,13 +55,19 @@ async def test_a_scrape_counts_calls_batches_and_the_generation(running: Running
 async def test_drops_are_counted_by_reason(start: Any) -> None:
     running = await start()
     running.engine.gate.clear()
-    held = asyncio.ensure_future(running.stub.Recommend(pb.RecommendRequest()))
+    held = asyncio.ensure_future(running.stub.Recommend(pb.RecommendRequest(), timeout=10.0))
     await asyncio.to_thread(running.engine.entered.acquire)
+    late = running.stub.Recommend(pb.RecommendRequest(), timeout=0.5)
+    await until(lambda: running.server.batcher.queue_length == 1)
     with pytest.raises(grpc.aio.AioRpcError):
-        await running.stub.Recommend(pb.RecommendRequest(), timeout=0.02)
+        await late
+    read = running.server.metrics.registry.get_sample_value
+    missed = {"method": "Recommend", "code": "DEADLINE_EXCEEDED"}
+    await until(lambda: read("twinrank_requests_total", missed) == 1)
     running.engine.gate.set()
     await held
     await running.stub.Recommend(pb.RecommendRequest())
+    await until(lambda: sum(read("twinrank_dropped_total", {"reason": reason}) for reason in ("cancelled", "deadline")))
     samples = await scrape(running)
     dropped = {key[1][0][1]: value for key, value in samples.items() if key[0] == "twinrank_dropped_total"}
     assert sum(dropped.values()) == 1

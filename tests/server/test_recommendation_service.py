@@ -223,10 +223,10 @@ async def test_a_full_queue_is_overload_too(start: Any) -> None:
 async def test_a_deadline_that_passes_in_the_queue_never_reaches_the_engine(running: Running) -> None:
     engine = running.engine
     engine.gate.clear()
-    held = asyncio.ensure_future(running.stub.Recommend(pb.RecommendRequest()))
+    held = asyncio.ensure_future(running.stub.Recommend(pb.RecommendRequest(), timeout=10.0))
     await asyncio.to_thread(engine.entered.acquire)
     with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await running.stub.Recommend(pb.RecommendRequest(user_id="late"), timeout=0.05)
+        await running.stub.Recommend(pb.RecommendRequest(user_id="late"), timeout=0.5)
     engine.gate.set()
     await held
     assert failure.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
