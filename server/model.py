@@ -39,7 +39,7 @@ from server.placements import heads_missing
 from server.serving_model import ServingModel
 from server.shoppers import RecentSettings
 from server.threads import compute_on_one_thread
-from towers.model import MODEL_FILE, RANKER_FILE, TOWERS_FILE, model_from_files
+from towers.model import MODEL_FILE, RANKER_FILE, TOWERS_FILE, model_over
 from towers.recommender import Recommender, UserEmbedder
 from towers.snapshot import ITEMS_FILE, SOURCES_FILE, USERS_FILE, Snapshot
 
@@ -66,8 +66,11 @@ def open_serving_model(generation: GenerationFiles, *, examined: bool = False) -
         GenerationUnfit: a file is missing, cannot be read, or does not fit the others; the message names it.
     """
     try:
-        model_files = (MODEL_FILE, TOWERS_FILE, RANKER_FILE)
-        model = model_from_files({name: generation.path(name).read_bytes() for name in model_files})
+        model = model_over(
+            generation.path(MODEL_FILE).read_bytes(),
+            open_tensors(generation.path(TOWERS_FILE), private=True),
+            open_tensors(generation.path(RANKER_FILE), private=True),
+        )
         tables = open_tensors(generation.path(ITEMS_FILE), private=True)
         affinity_attributes = model.settings.features.affinity_attributes
         snapshot = Snapshot.from_arrays(
@@ -133,5 +136,5 @@ def load_engine(
     serving = open_serving_model(generation, examined=examined)
     if missing := heads_missing(placements, serving.recommender.heads):
         raise GenerationUnfit(f"{generation.id}: {missing}")
-    check_golden(serving, generation.path(GOLDEN_FILE))  # warms up every stage, too
+    check_golden(serving, generation.path(GOLDEN_FILE), examined=examined)  # warms up every stage, too
     return Engine(serving, placements, recent)

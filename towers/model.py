@@ -13,11 +13,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -183,10 +185,32 @@ def read_model(directory: Path) -> TrainedModel:
         raise ModelInvalid(f"{directory}: {error}") from error
 
 
-def model_from_files(files: dict[str, bytes]) -> TrainedModel:
+def model_from_files(files: Mapping[str, bytes]) -> TrainedModel:
     """The model of the three files' contents. Raises ModelInvalid."""
+    weights = {}
+    for name in (TOWERS_FILE, RANKER_FILE):
+        try:
+            weights[name] = load(files[name])
+        except SafetensorError as error:
+            raise ModelInvalid(f"{name}: {error}") from error
+    return _model(files[MODEL_FILE], weights)
+
+
+def model_over(
+    record_json: bytes, towers: Mapping[str, NDArray[Any]], ranker: Mapping[str, NDArray[Any]]
+) -> TrainedModel:
+    """The model whose weights are these writable arrays, such as those of mapped files; none is copied.
+
+    Raises ModelInvalid.
+    """
+    files = {TOWERS_FILE: towers, RANKER_FILE: ranker}
+    weights = {name: {key: torch.from_numpy(array) for key, array in arrays.items()} for name, arrays in files.items()}
+    return _model(record_json, weights)
+
+
+def _model(record_json: bytes, weights: Mapping[str, Mapping[str, Tensor]]) -> TrainedModel:
     try:
-        record = ModelRecord.model_validate_json(files[MODEL_FILE])
+        record = ModelRecord.model_validate_json(record_json)
     except ValidationError as error:
         raise ModelInvalid(f"{MODEL_FILE}: {error}") from error
     if record.format_version != FORMAT_VERSION:
@@ -199,8 +223,8 @@ def model_from_files(files: dict[str, bytes]) -> TrainedModel:
         item_tower = ItemTower(encoders.item_shape, settings.towers.dimension, settings.towers.id_dropout)
         user_tower = UserTower(encoders.user_shape, settings.towers, settings.features)
         ranker = Ranker(ranker_shape(settings))
-    _fill(nn.ModuleDict({"item": item_tower, "user": user_tower}), TOWERS_FILE, files)
-    _fill(ranker, RANKER_FILE, files)
+    _fill(nn.ModuleDict({"item": item_tower, "user": user_tower}), TOWERS_FILE, weights[TOWERS_FILE])
+    _fill(ranker, RANKER_FILE, weights[RANKER_FILE])
     return TrainedModel(
         settings,
         encoders,
@@ -225,10 +249,14 @@ class _NoInitialValues(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _fill(module: nn.Module, name: str, files: dict[str, bytes]) -> None:
+def _fill(module: nn.Module, name: str, weights: Mapping[str, Tensor]) -> None:
+    """Takes over the weights as they are, without a copy."""
+    for key, wanted in module.state_dict().items():
+        if key in weights and weights[key].dtype != wanted.dtype:
+            raise ModelInvalid(f"{name}: {key} is {weights[key].dtype}, not {wanted.dtype}")
     try:
-        module.load_state_dict(load(files[name]))
-    except (RuntimeError, SafetensorError) as error:
+        module.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
         raise ModelInvalid(f"{name}: {error}") from error
 
 

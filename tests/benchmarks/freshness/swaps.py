@@ -32,7 +32,7 @@ from towers.model import read_model
 from towers.schema import load_dataset, read_shop_config
 
 USERS = 400
-CHANNELS = 8
+CHANNELS = 32
 IN_FLIGHT = 64
 CAPACITY_S = 6.0
 LOAD_SHARE = 0.7
