@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,18 @@ def test_a_score_that_differs_is_named_with_its_query_and_place(
     where = rf"query 7 \(user '{golden['user_id']}', placement {golden['placement']}\)"
     with pytest.raises(GoldenMismatch, match=rf"golden.json: {where}: score .* at place 2, expected"):
         check(stored)
+
+
+@pytest.mark.parametrize(("place", "refused"), [(0, True), (2, True), (3, False)])
+def test_what_another_process_examined_is_asked_once_at_each_placement(
+    serving: ServingModel, stored: dict[str, Any], tmp_path: Path, place: int, refused: bool
+) -> None:
+    stored["queries"][place]["scores"][0] += 0.01
+    path = tmp_path / GOLDEN_FILE
+    path.write_text(json.dumps(stored))
+    assert len({golden["placement"] for golden in stored["queries"][:3]}) == 3
+    with pytest.raises(GoldenMismatch) if refused else nullcontext():
+        check_golden(serving, path, examined=True)
 
 
 def test_a_score_in_the_last_digits_passes(check: Callable[[Any], None], stored: dict[str, Any]) -> None:

@@ -113,6 +113,15 @@ def test_weights_of_another_shape_are_refused_by_name(model_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [TOWERS_FILE, RANKER_FILE])
+def test_weights_of_another_type_are_refused_by_name(model_dir: Path, name: str) -> None:
+    tensors = load_file(model_dir / name)
+    key = next(key for key, tensor in tensors.items() if tensor.dtype == torch.float32)
+    save_file({**tensors, key: tensors[key].half()}, model_dir / name)
+    with pytest.raises(ModelInvalid, match=f"{name}: .* is torch.float16, not torch.float32"):
+        read_model(model_dir)
+
+
+@pytest.mark.parametrize("name", [TOWERS_FILE, RANKER_FILE])
 @pytest.mark.parametrize("change", ["missing", "unexpected"])
 def test_a_tensor_too_few_or_too_many_is_refused(model_dir: Path, name: str, change: str) -> None:
     tensors = load_file(model_dir / name)
