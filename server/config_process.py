@@ -142,7 +142,9 @@ class WorkersConfig(Section):
         "crash at every start must not eat the cores of the others. The first is replaced at once.",
     )
     restart_delay_s_max: float = Field(
-        30.0, gt=0, description="Longest such wait; a cause that goes away is noticed within it."
+        30.0,
+        gt=0,
+        description="Longest such wait; a cause that goes away is noticed within it. While no worker answers: 1 s.",
     )
     silent_reports_max: Count = Field(
         30,

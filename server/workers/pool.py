@@ -237,7 +237,7 @@ class Pool:
             self.failure = worker.cannot_start
             return
         lived_s = time.monotonic() - worker.started_s
-        delay_s = self._restarts.delay_s(lived_s)
+        delay_s = self._restarts.delay_s(lived_s, others_answer=bool(self._in_state(WorkerState.LISTENING)))
         _LOGGER.error(
             "worker crashed",
             worker=worker.number,

@@ -23,9 +23,10 @@ from server.workers.worker import Assignment, _Work
 def test_a_crash_loop_is_slowed_down_and_ends_with_a_worker_that_lives() -> None:
     restarts = Restarts(WorkersConfig(stable_after_s=10, restart_delay_s=0.25, restart_delay_s_max=1.5))
     assert [restarts.delay_s(1.0) for _ in range(6)] == [0.0, 0.25, 0.5, 1.0, 1.5, 1.5]
+    assert restarts.delay_s(1.0, others_answer=False) == 1.0
     assert restarts.delay_s(60.0) == 0.0
     assert restarts.delay_s(1.0) == 0.0
-    assert restarts.crash_count == 8
+    assert restarts.crash_count == 9
 
 
 def registry_of(requests: int, seconds: float, queue: int, loaded_at_s: float, generation: str) -> CollectorRegistry:
