@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import re
+import statistics
 import time
 import urllib.request
 from collections import Counter
@@ -47,7 +48,7 @@ class Answers:
     due_s: list[float] = field(default_factory=list)
     waited_ms: list[float] = field(default_factory=list)
     raw: list[tuple[int, bytes]] = field(default_factory=list)
-    failed: int = 0
+    failed_due_s: list[float] = field(default_factory=list)
 
 
 class Load:
@@ -67,7 +68,7 @@ class Load:
         def done(raw: bytes | None) -> None:
             self.under_way -= 1
             if raw is None:
-                self.answers.failed += 1
+                self.answers.failed_due_s.append(due_s)
                 return
             self.answers.due_s.append(due_s)
             self.answers.waited_ms.append((time.perf_counter() - due_s) * 1e3)
@@ -160,7 +161,7 @@ async def measure(target: str, root: Path, other_id: str, count: int) -> dict[st
     expected[other_id] = await lists_of(load)
     different = sum(expected[first_id][user] != expected[other_id][user] for user in range(len(payloads)))
     assert different > len(payloads) / 2, "the generations answer alike: a mixture would not be seen"
-    capacity = await load.capacity()
+    capacity = statistics.median([await load.capacity() for _ in range(3)])
     rate, stop = LOAD_SHARE * capacity, asyncio.Event()
     loading = asyncio.create_task(load.open_loop(rate, stop))
     await asyncio.sleep(5)
@@ -209,7 +210,10 @@ def judged(
     return {
         "count": len(windows),
         "answers": len(answers.raw),
-        "failed": answers.failed,
+        "failed": len(answers.failed_due_s),
+        "failed_while_swapping": sum(
+            any(begin_s <= due_s <= end_s for begin_s, end_s in windows) for due_s in answers.failed_due_s
+        ),
         "mixed": mixed,
         "p99_steady_ms": round(steady_ms, 2),
         "p99_swap_ms": round(swap_ms, 2),
