@@ -145,11 +145,15 @@ class KilledServer:
         return end_process(living[place % len(living)])
 
     def marked(self) -> list[psutil.Process]:
-        """All living processes of this server, whoever is their parent now."""
-        found = []
+        """All living processes of this server, whoever is their parent now.
+
+        The store writes its title over its environment, and is known by its pid file.
+        """
+        found, store_pid = [], self._store_pid()
         for process in psutil.process_iter():
             try:
-                if process.environ().get(MARK) == self._mark and process.status() != psutil.STATUS_ZOMBIE:
+                ours = process.pid == store_pid or process.environ().get(MARK) == self._mark
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except psutil.Error:
                 continue
