@@ -165,7 +165,7 @@ def test_a_second_server_is_a_guest_and_takes_over_without_a_restart(directory: 
             assert not guest.is_owner
             assert guest.address == owner.address
             owner.stop()
-            wait_until(lambda: guest.is_owner and guest.is_up)
+            wait_until(lambda: guest.is_owner and guest.is_up and guest.pid)
             assert run_id(guest.address) == first_run
             pid = guest.pid
             assert alive(pid)
