@@ -1,15 +1,20 @@
 """What the engine is asked and what it answers: plain values, no protobuf, no gRPC, no asyncio.
 
-Ids are the shop's own strings; times are float seconds since the epoch, UTC.
+Ids are the shop's own strings; times are float seconds since the epoch, UTC. What is made for each request is a named
+tuple: a frozen dataclass takes three times as long to make, and every request makes three of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from types import MappingProxyType
+from typing import NamedTuple
 
 from index.filters.expressions import Expression
+
+_NO_CONTEXT: Mapping[str, str] = MappingProxyType({})
 
 
 class RepeatPolicy(IntEnum):
@@ -48,8 +53,7 @@ class StateGap(IntEnum):
     BEHIND_POSITION = 2
 
 
-@dataclass(frozen=True, slots=True)
-class RecentEvent:
+class RecentEvent(NamedTuple):
     """One thing a shopper did, sent with the request."""
 
     item_id: str
@@ -57,8 +61,7 @@ class RecentEvent:
     time_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Shopper:
+class Shopper(NamedTuple):
     """Who asks and what is known of them from the request itself.
 
     `position_ms`: the answer is to have seen the shopper's events up to there in the log; 0: whatever is there.
@@ -68,12 +71,11 @@ class Shopper:
     visitor_id: str = ""
     recent_events: tuple[RecentEvent, ...] = ()
     context_item_ids: tuple[str, ...] = ()
-    context: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, str] = _NO_CONTEXT
     position_ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class RecommendQuery:
+class RecommendQuery(NamedTuple):
     """A valid request for a list; every limit has been checked and every default filled in at the edge."""
 
     placement: str
@@ -86,8 +88,7 @@ class RecommendQuery:
     filter: Expression | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreQuery:
+class ScoreQuery(NamedTuple):
     """A valid request to score given items."""
 
     placement: str
@@ -96,8 +97,7 @@ class ScoreQuery:
     item_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SimilarItemsQuery:
+class SimilarItemsQuery(NamedTuple):
     """A valid request for the neighbours of one item."""
 
     item_id: str
@@ -119,16 +119,16 @@ class ItemExplanation:
     days_since_bought: float
 
 
-@dataclass(frozen=True, slots=True)
-class RecommendAnswer:
+class RecommendAnswer(NamedTuple):
     """A list, best first; the columns have the same length."""
 
     item_ids: list[str]
     scores: list[float]
-    sources: list[Source]
+    sources: list[int]
+    """The bits of Source: to make the flag itself for each item costs more than to rank it."""
     generation_id: str
     shortfall: bool
-    explanations: list[ItemExplanation] = field(default_factory=list)
+    explanations: Sequence[ItemExplanation] = ()
     gap: StateGap = StateGap.NONE
 
 

@@ -9,7 +9,6 @@ from math import isfinite
 from twinrank.v1 import recommendation_pb2 as pb
 
 from server.attribution import encode_token
-from server.batching import Answered
 from server.domain import (
     Answer,
     FilterRefused,
@@ -22,6 +21,7 @@ from server.domain import (
     StateGap,
 )
 from server.errors import EngineFault, InvalidRequest, Violation
+from server.waiting import Answered
 from server.wire import embedded, packed_floats, packed_small
 from towers.sources.settings import FURTHER
 
@@ -42,9 +42,15 @@ def _sources_of(bits: int) -> list[pb.CandidateSource]:
     return [wire for flag, wire in _WIRE_OF_SOURCE.items() if bits & flag] or [pb.CANDIDATE_SOURCE_UNSPECIFIED]
 
 
-@cache
-def _first_source(bits: int) -> int:
-    return _sources_of(bits)[0]
+class _FirstSources(dict[int, int]):
+    """The source that is named first, by the bits of all: a look-up costs less than a cached function's call."""
+
+    def __missing__(self, bits: int) -> int:
+        self[bits] = first = _sources_of(bits)[0]
+        return first
+
+
+_FIRST_SOURCES = _FirstSources()
 
 
 _WIRE_OF_GAP = {
@@ -85,7 +91,7 @@ def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered,
         (
             response.SerializeToString(),
             packed_floats(_SCORES_FIELD, answer.scores),
-            packed_small(_SOURCES_FIELD, bytes(map(_first_source, answer.sources))),
+            packed_small(_SOURCES_FIELD, bytes(map(_FIRST_SOURCES.__getitem__, answer.sources))),
         )
     )
 
@@ -153,9 +159,7 @@ def _encode_explanation(explanation: ItemExplanation) -> pb.Explanation:
     )
 
 
-def _check_columns(
-    items: range | list[str], scores: list[float], others: list[Source] | list[bool] | list[float]
-) -> None:
+def _check_columns(items: range | list[str], scores: list[float], others: list[int] | list[bool] | list[float]) -> None:
     if not len(items) == len(scores) == len(others):
         raise EngineFault(f"columns differ in length: {len(items)} items, {len(scores)} scores, {len(others)} others")
     # A sum is finite only when every term is, and costs a tenth of looking at each.

@@ -8,8 +8,6 @@ Queries of one kind and placement run as one batch; its answers are those of its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cache
 from typing import TypeGuard
 
 import numpy as np
@@ -45,9 +43,6 @@ from server.threads import compute_on_one_thread
 from towers.candidates import Candidates, Exclusions, SourceBits
 from towers.recommender import Embedded, top
 from towers.retrieval import Allowed
-
-_source = cache(Source)
-"""To make a Source anew for each item costs more than to rank it."""
 
 
 class Engine:
@@ -171,7 +166,7 @@ class Engine:
         answers = self._lists(queries, embedded, candidates, scores)
         if states is not None and states.gaps.any():
             gaps = map(StateGap, states.gaps.tolist())
-            answers = [replace(answer, gap=gap) for answer, gap in zip(answers, gaps, strict=True)]
+            answers = [answer._replace(gap=gap) for answer, gap in zip(answers, gaps, strict=True)]
         watch.lap("rank")
         return answers
 
@@ -205,12 +200,12 @@ class Engine:
                 RecommendAnswer(
                     item_ids=ids[end - count : end],
                     scores=scores_of[:count],
-                    sources=[_source(bits) for bits in bits_of[:count]],
+                    sources=bits_of[:count],
                     generation_id=generation_id,
                     shortfall=count < query.page_size,
                     explanations=self._explain(embedded, place, rows[place, :count], sources[place, :count])
                     if query.explain
-                    else [],
+                    else (),
                 )
             )
         return answers
@@ -225,7 +220,7 @@ class Engine:
         similarity = self._serving.snapshot.items.vectors[rows] @ embedded.vectors[place]
         return [
             ItemExplanation(
-                sources=_source(bits),
+                sources=Source(bits),
                 similarity=float(cosine),
                 times_bought=float(purchases.times[index]) if index >= 0 else 0.0,
                 days_since_bought=float(purchases.days_since[index]) if index >= 0 else -1.0,

@@ -34,7 +34,7 @@ import structlog
 from grpc import aio
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
-from server.batching import Answered, Entry, Outcome
+from server.batching import RELIEF_AFTER_S
 from server.call import Call
 from server.config import ServerConfig
 from server.connections import end_connections
@@ -45,6 +45,7 @@ from server.logs import RequestLog
 from server.metrics import Metrics
 from server.service import RecommendationService, UnaryMethod, Work
 from server.status import encode_status, status_of
+from server.waiting import Answered, Entry, Outcome
 
 if TYPE_CHECKING:
     from pygrpc_native._native import DetailedEvent  # in its stub only
@@ -54,9 +55,6 @@ IO_THREADS = 1
 
 BURST_SIZE_MAX = 1_024
 """Events taken at once: more than the queue holds, so that what is too much is refused and not left to wait unseen."""
-
-RELIEF_AFTER_S = 0.05
-"""How long the engine may hold the front's thread before the event loop receives in its place: several full batches."""
 
 _LOGGER = structlog.stdlib.get_logger("twinrank.server")
 

@@ -17,13 +17,14 @@ from google.protobuf.message import Message
 from twinrank.v1 import recommendation_pb2 as pb
 
 from server.admission import Admission
-from server.batching import Answered, MicroBatcher
+from server.batching import MicroBatcher
 from server.call import Call, RequestIds
 from server.config import ServerConfig
 from server.decoding import Decoder
 from server.domain import Query, UnknownItem
 from server.encoding import encode_batch_recommend, encode_recommend, encode_score, encode_similar_items
 from server.errors import DeadlinePassed, ItemNotFound, NoGeneration
+from server.waiting import Answered
 
 
 class Work(NamedTuple):

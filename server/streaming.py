@@ -19,7 +19,6 @@ from google.protobuf.message import DecodeError
 from twinrank.v1 import recommendation_pb2 as pb
 
 from server.admission import Admission
-from server.batching import Outcome
 from server.call import Call
 from server.config import LimitsConfig
 from server.domain import RecommendQuery
@@ -29,6 +28,7 @@ from server.logs import RequestLog
 from server.metrics import Metrics
 from server.service import RecommendationService
 from server.status import ErrorStatus, status_of
+from server.waiting import Outcome
 
 METHOD = "StreamRecommend"
 Write = Callable[[bytes], Awaitable[None]]

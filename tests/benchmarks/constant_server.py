@@ -18,7 +18,7 @@ GENERATION_ID = "g" * 40
 _LIST = RecommendAnswer(
     item_ids=[f"i{row:08d}" for row in range(20)],
     scores=[1 / (place + 2) for place in range(20)],
-    sources=[Source.TWO_TOWER] * 20,
+    sources=[int(Source.TWO_TOWER)] * 20,
     generation_id=GENERATION_ID,
     shortfall=False,
 )

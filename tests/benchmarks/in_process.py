@@ -1,6 +1,9 @@
 """The engine and the plain pipeline with no network, in batches: a process of its own; its last line is JSON.
 
-`python -m tests.benchmarks.in_process engine|plain|overlap --root … --users … --as-of … [--seconds …]`
+`python -m tests.benchmarks.in_process engine|stateless|plain|overlap --root … --users … --as-of … [--seconds …]`
+
+`engine` is what the fronts ask: it reads the recent states of each batch from a store, whose CPU counts. `stateless` is
+the same without a store.
 """
 
 from __future__ import annotations
@@ -10,18 +13,26 @@ import gc
 import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from index.generation import open_generation
 from index.generation.pointer import current_id
+from server.batching import Engine as AnyEngine
 from server.config import ServerConfig
 from server.domain import RecommendAnswer, RecommendQuery, RepeatPolicy, Shopper
 from server.engine import Engine
 from server.model import load_engine
+from server.state.known_purges import KnownPurges
+from server.state.reader import StateReader
+from server.state.stateful_engine import StatefulEngine
+from server.store.connection import connect
 from tests.benchmarks.plain import PlainPipeline
+from tests.server.store_process import StoreProcess
 
 BATCH_SIZE = 32
 PAGE_SIZE = 20
@@ -36,7 +47,16 @@ def open_engine(root: Path) -> Engine:
     return load_engine(open_generation(root, generation_id), ServerConfig().placements)
 
 
-def ask_engine(engine: Engine, as_of_s: float) -> Callable[[Sequence[str]], list[list[str]]]:
+@contextmanager
+def with_states(engine: Engine) -> Iterator[tuple[StatefulEngine, psutil.Process]]:
+    """The engine as the server has it, beside a store that knows nobody yet; and the store's process."""
+    with StoreProcess() as process:
+        connection = connect(process.address, timeout_s=ServerConfig().store.read_timeout_ms / 1000)
+        store = psutil.Process(int(process.client.info("server")["process_id"]))
+        yield StatefulEngine(engine, StateReader(connection, KnownPurges(connection))), store
+
+
+def ask_engine(engine: AnyEngine, as_of_s: float) -> Callable[[Sequence[str]], list[list[str]]]:
     """Domain requests in, item ids out."""
 
     def ask(user_ids: Sequence[str]) -> list[list[str]]:
@@ -58,9 +78,12 @@ def ask_plain(pipeline: PlainPipeline, as_of_s: float) -> Callable[[Sequence[str
 
 
 def measure(
-    ask: Callable[[Sequence[str]], list[list[str]]], user_ids: Sequence[str], seconds: float
+    ask: Callable[[Sequence[str]], list[list[str]]],
+    user_ids: Sequence[str],
+    seconds: float,
+    store: psutil.Process | None = None,
 ) -> dict[str, float]:
-    """CPU and time of batches, one after the other; a latency is that of a whole batch."""
+    """CPU and time of batches, one after the other; a latency is that of a whole batch. `store`: its CPU counts."""
     batches = itertools.cycle(
         [user_ids[start : start + BATCH_SIZE] for start in range(0, len(user_ids) - BATCH_SIZE + 1, BATCH_SIZE)]
     )
@@ -71,13 +94,14 @@ def measure(
     gc.freeze()
     print("measuring", flush=True)
     latencies_ms = []
-    began, cpu = time.perf_counter(), time.process_time()
+    began, cpu, store_cpu = time.perf_counter(), time.process_time(), _cpu_s(store)
     while time.perf_counter() < began + seconds:
         started = time.perf_counter()
         answered = ask(next(batches))
         latencies_ms.append((time.perf_counter() - started) * 1e3)
         assert len(answered) == BATCH_SIZE
     count, elapsed_s, cpu_s = len(latencies_ms) * BATCH_SIZE, time.perf_counter() - began, time.process_time() - cpu
+    cpu_s += _cpu_s(store) - store_cpu
     return {
         "rps": count / elapsed_s,
         "cpu_us": cpu_s * 1e6 / count,
@@ -86,6 +110,10 @@ def measure(
         "p99_ms": float(np.percentile(latencies_ms, 99)),
         "count": count,
     }
+
+
+def _cpu_s(process: psutil.Process | None) -> float:
+    return 0.0 if process is None else sum(process.cpu_times()[:2])
 
 
 def overlap(root: Path, user_ids: Sequence[str], as_of_s: float) -> dict[str, float]:
@@ -102,22 +130,23 @@ def overlap(root: Path, user_ids: Sequence[str], as_of_s: float) -> dict[str, fl
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["engine", "plain", "overlap"])
+    parser.add_argument("what", choices=["engine", "stateless", "plain", "overlap"])
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--users", type=Path, required=True)
     parser.add_argument("--as-of", type=float, required=True)
     parser.add_argument("--seconds", type=float, default=3.0)
     arguments = parser.parse_args()
-    user_ids = arguments.users.read_text().split()
+    user_ids, as_of_s = arguments.users.read_text().split(), arguments.as_of
     if arguments.what == "overlap":
-        print(json.dumps(overlap(arguments.root, user_ids, arguments.as_of)))
-        return
-    ask = (
-        ask_engine(open_engine(arguments.root), arguments.as_of)
-        if arguments.what == "engine"
-        else ask_plain(PlainPipeline.open(arguments.root), arguments.as_of)
-    )
-    print(json.dumps(measure(ask, user_ids, arguments.seconds)))
+        print(json.dumps(overlap(arguments.root, user_ids, as_of_s)))
+    elif arguments.what == "plain":
+        ask = ask_plain(PlainPipeline.open(arguments.root), as_of_s)
+        print(json.dumps(measure(ask, user_ids, arguments.seconds)))
+    elif arguments.what == "stateless":
+        print(json.dumps(measure(ask_engine(open_engine(arguments.root), as_of_s), user_ids, arguments.seconds)))
+    else:
+        with with_states(open_engine(arguments.root)) as (engine, store):
+            print(json.dumps(measure(ask_engine(engine, as_of_s), user_ids, arguments.seconds, store)))
 
 
 if __name__ == "__main__":

@@ -80,13 +80,18 @@ class FakeEngine:
                 raise RuntimeError(SECRET)
             if query.shopper.user_id == WHICH_PROCESS:
                 return RecommendAnswer(
-                    [f"pid-{os.getpid()}"], [1.0], [Source.POPULAR], self.generation_id, shortfall=True, explanations=[]
+                    [f"pid-{os.getpid()}"],
+                    [1.0],
+                    [int(Source.POPULAR)],
+                    self.generation_id,
+                    shortfall=True,
+                    explanations=[],
                 )
             kept = [row for row in range(ITEM_COUNT) if ITEM_IDS[row] not in query.exclude_item_ids][: query.page_size]
             return RecommendAnswer(
                 item_ids=[ITEM_IDS[row] for row in kept],
                 scores=[SCORES[row] for row in kept],
-                sources=[SOURCES[row] for row in kept],
+                sources=[int(SOURCES[row]) for row in kept],
                 generation_id=self.generation_id,
                 shortfall=len(kept) < query.page_size,
                 explanations=[ItemExplanation(Source.BUY_AGAIN | Source.POPULAR, 0.5, 2.0, 3.0) for _ in kept]

@@ -44,7 +44,7 @@ def loader(config: ServerConfig) -> Callable[[Path, str], Engine]:
 
 def recommend(user_id: str = "", placement: str = "home", **fields: Any) -> RecommendQuery:
     """A query for 8 items, now; fields of Shopper and of RecommendQuery by name."""
-    whose = {name: fields.pop(name) for name in list(fields) if name in Shopper.__dataclass_fields__}
+    whose = {name: fields.pop(name) for name in list(fields) if name in Shopper._fields}
     defaults = {"request_time_s": NOW_S, "page_size": 8, "repeat_policy": RepeatPolicy.ALLOW}
     return RecommendQuery(placement=placement, shopper=Shopper(user_id=user_id, **whose), **{**defaults, **fields})
 

@@ -170,7 +170,7 @@ def test_rows_taken_off_while_serving_come_from_no_source(serving: ServingModel)
     retrievable[serving.item_ids.rows(before)] = False
     after = listed(engine, query)
     assert not set(after.item_ids) & set(before)
-    narrow = listed(engine, replace(query, filter=Not(Equals("brand", "Fjell"))))
+    narrow = listed(engine, query._replace(filter=Not(Equals("brand", "Fjell"))))
     assert narrow.item_ids
     assert not set(narrow.item_ids) & set(before)
 

@@ -166,11 +166,11 @@ def test_golden_queries_ask_the_engine_itself(serving: ServingModel, stored: dic
     assert isinstance(answer, RecommendAnswer)
     assert answer.item_ids == golden["item_ids"]
     np.testing.assert_allclose(answer.scores, golden["scores"], atol=1e-6)
-    assert Source.TWO_TOWER in answer.sources[0]
+    assert answer.sources[0] & Source.TWO_TOWER
 
 
 def query_of(golden: dict[str, Any]) -> RecommendQuery:
     from tests.server.real_engine import recommend
 
     query = recommend(golden["user_id"], golden["placement"], request_time_s=golden["request_time_s"])
-    return replace(query, page_size=10)
+    return query._replace(page_size=10)
