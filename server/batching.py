@@ -40,6 +40,8 @@ RELIEF_AFTER_S = 0.05
 GATHER_TURNS = 6
 """Turns of the event loop without a further query after which a batch that is not full goes. grpcio hands over one call
 or message at a time, and the next takes some turns of its threads and of the loop: with 2, unary calls come alone."""
+FRUITLESS_S_MAX = 0.0005
+"""The same as time, for a core that others want, too: they may keep what a turn leaves to them for milliseconds."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -121,7 +123,7 @@ class MicroBatcher:
         self._answered: SimpleQueue[_Told] = SimpleQueue()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._gathered_count = self._turns_left = 0
+        self._gathered_count, self._turns_left, self._gathered_at_s = 0, 0, 0.0
         self._relieved = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
@@ -224,7 +226,7 @@ class MicroBatcher:
 
     def _begin_gathering(self) -> None:
         assert self._loop is not None, "submit before start"
-        self._gathered_count, self._turns_left = 0, GATHER_TURNS
+        self._gathered_count, self._turns_left, self._gathered_at_s = 0, GATHER_TURNS, time.monotonic()
         self._loop.call_soon(self._gather)
 
     def _gather(self) -> None:
@@ -236,7 +238,13 @@ class MicroBatcher:
         count = len(self._queue)
         if count > self._gathered_count:
             self._gathered_count, self._turns_left = count, GATHER_TURNS
-        if count < self._batch_size_max and self._turns_left and not self._closed:
+            self._gathered_at_s = time.monotonic()
+        if (
+            count < self._batch_size_max
+            and self._turns_left
+            and time.monotonic() < self._gathered_at_s + FRUITLESS_S_MAX
+            and not self._closed
+        ):
             self._turns_left -= 1
             os.sched_yield()
             self._loop.call_soon(self._gather)
