@@ -21,6 +21,7 @@ import numpy.typing as npt
 from index.config import IndexConfig, IndexDevice, IndexKind, choose_list_count, resolve_kind
 from index.exact import ExactSearcher
 from index.faiss_searcher import FaissSearcher
+from index.int8_exact import Int8ExactSearcher
 from index.int8_lists import Int8ListsSearcher
 from index.recall import recall_at_k
 from index.searcher import Searcher, check_vectors
@@ -81,6 +82,9 @@ def build_searcher(
     exact = ExactSearcher(vectors)
     if kind is IndexKind.EXACT:
         return exact, _report(kind, IndexDevice.CPU, exact, config, recall=1.0)
+    if kind is IndexKind.INT8_EXACT:
+        in_int8 = Int8ExactSearcher.of(vectors)
+        return in_int8, _report(kind, IndexDevice.CPU, in_int8, config, recall=1.0)
 
     index, list_count = _empty_index(kind, config, *vectors.shape)
     device = _resolve_device(kind, config.device)

@@ -11,9 +11,11 @@ class IndexKind(StrEnum):
     """The kinds of index; every one of them memory-maps."""
 
     AUTO = "auto"
-    """By size: exact up to `exact_item_count_max` items, then ivf_int8."""
+    """By size: int8_exact up to `exact_item_count_max` items, then ivf_int8."""
     EXACT = "exact"
-    """Every item scored, in numpy; the fastest exact kind."""
+    """Every item scored, in numpy."""
+    INT8_EXACT = "int8_exact"
+    """Every item scored in one byte a dimension, and in float32 what may be among the best: the fastest exact kind."""
     FLAT = "flat"
     """Every item scored, in FAISS."""
     IVF_INT8 = "ivf_int8"
@@ -99,7 +101,7 @@ def resolve_kind(config: IndexConfig, item_count: int) -> IndexKind:
     """What `auto` stands for with this many items; any other kind is itself."""
     if config.kind is not IndexKind.AUTO:
         return config.kind
-    return IndexKind.EXACT if item_count <= config.exact_item_count_max else IndexKind.IVF_INT8
+    return IndexKind.INT8_EXACT if item_count <= config.exact_item_count_max else IndexKind.IVF_INT8
 
 
 def choose_list_count(config: IndexConfig, kind: IndexKind, item_count: int) -> int:

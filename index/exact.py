@@ -1,4 +1,4 @@
-"""Exact search in numpy: the oracle of every other searcher, and what serves catalogues below about 50,000 items.
+"""Exact search in numpy: the oracle of every other searcher. What serves small catalogues is `index.int8_exact`.
 
 Selecting the k best of n scores costs more than computing them, so the selection looks at few of them. The scores of a
 query are split into W ≥ k groups and each group's maximum is taken. Let t be the k-th largest maximum. At least k items

@@ -59,6 +59,15 @@ def padded_dimension(dimension: int) -> int:
     return -(-dimension // step) * step
 
 
+def decode(data: Bytes, count: int, dimension: int) -> npt.NDArray[np.float32]:
+    """The vectors (n, D) float32 that blocks of so many stand for, in the blocks' order."""
+    padded = padded_dimension(dimension)
+    pairs = data[:, : padded * BLOCK_SIZE].view(np.int8).reshape(len(data), padded // 2, BLOCK_SIZE, 2)
+    codes = pairs.transpose(0, 2, 1, 3).reshape(len(data) * BLOCK_SIZE, padded)[:count, :dimension]
+    tail = np.ascontiguousarray(data[:, padded * BLOCK_SIZE : (padded + 4) * BLOCK_SIZE])
+    return codes * tail.view(np.float32).reshape(-1)[:count, None]
+
+
 def encode(vectors: npt.NDArray[np.float32], ids: npt.NDArray[np.int32]) -> Bytes:
     """Blocks (ceil(n / 16), bytes of a block) uint8 of vectors (n, D) under their ids; the last one is filled up."""
     count, dimension = vectors.shape

@@ -88,6 +88,44 @@ def score_block(_: Any, data: Any, block: Any, query: Any, scores: Any, at: Any)
 
 
 @_instructions
+def dot_row(_: Any, vectors: Any, row: Any, query: Any) -> Any:
+    """Σ vectors[row] · query, float32: `vectors` (n, D), `query` (D,). The order of the sum follows from D alone."""
+    signature = numba.types.float32(vectors, row, query)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        shape = cgutils.unpack_tuple(
+            builder, context.make_array(signature.args[0])(context, builder, arguments[0]).shape
+        )
+        size = builder.mul(shape[1], _I64(4))
+        begin = builder.gep(
+            _pointer(context, builder, signature.args[0], arguments[0], _I8), [builder.mul(arguments[1], size)]
+        )
+        query_begin = _pointer(context, builder, signature.args[2], arguments[2], _I8)
+        lanes = cgutils.alloca_once_value(builder, ir.Constant(_FLOATS, None))
+        with cgutils.for_range(builder, builder.udiv(shape[1], _I64(BLOCK_SIZE))) as loop:
+            offset = builder.mul(loop.index, _I64(4 * BLOCK_SIZE))
+            product = builder.fmul(
+                _load(builder, begin, offset, _FLOATS),
+                _load(builder, query_begin, offset, _FLOATS),
+                flags=("contract",),
+            )
+            builder.store(builder.fadd(builder.load(lanes), product, flags=("contract",)), lanes)
+        kind = ir.FunctionType(_F32, [_F32, _FLOATS])
+        added = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{BLOCK_SIZE}f32")
+        total = cgutils.alloca_once_value(
+            builder, builder.call(added, [_F32(0), builder.load(lanes)], fastmath=("reassoc",))
+        )
+        done = builder.mul(builder.udiv(shape[1], _I64(BLOCK_SIZE)), _I64(4 * BLOCK_SIZE))
+        with cgutils.for_range(builder, builder.urem(shape[1], _I64(BLOCK_SIZE))) as loop:
+            offset = builder.add(done, builder.mul(loop.index, _I64(4)))
+            product = builder.fmul(_load(builder, begin, offset, _F32), _load(builder, query_begin, offset, _F32))
+            builder.store(builder.fadd(builder.load(total), product), total)
+        return builder.load(total)
+
+    return signature, generate
+
+
+@_instructions
 def prefetch_block(_: Any, data: Any, block: Any) -> Any:
     """Asks the processor to fetch a block from memory while it works on another."""
     signature = numba.types.void(data, block)

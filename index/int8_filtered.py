@@ -14,7 +14,7 @@ import numpy as np
 from index.compiled import kernel
 from index.int8_blocks import BLOCK_SIZE, TAIL_SIZE
 from index.int8_dot import prefetch_block, quantise, score_block
-from index.int8_kernels import _ordered
+from index.int8_kernels import ordered
 
 _BIN_COUNT = 1_024
 """Bins that lists are ordered by: the best, of which the order matters, are alone in theirs, or nearly."""
@@ -63,7 +63,7 @@ def search_allowed_lists(
                     score_block(lists, block, codes, found, 0)
                     for place in range(filled):
                         row = list_ids[block, id_column + place]
-                        keys[count] = -(np.int64(_ordered(bits[place])) << 32) + row
+                        keys[count] = -(np.int64(ordered(bits[place])) << 32) + row
                         count += 1 if allowed[row] else 0
         _write_best(keys[:count], scale, scores[at], rows[at])
 
@@ -97,5 +97,5 @@ def _write_best(keys: Any, scale: Any, scores: Any, rows: Any) -> None:
     score_bits = scores.view(np.int32)
     for place in range(taken):
         rows[place] = best[place] & 0xFFFFFFFF
-        score_bits[place] = _ordered(-(best[place] >> 32))
+        score_bits[place] = ordered(-(best[place] >> 32))
         scores[place] *= scale

@@ -125,19 +125,19 @@ def _keep_best(
             bin_at = np.int32(min((most - found[at]) * factor, last_bin))
             if bin_at < end:
                 row = list_ids[begins[list_at] + place // BLOCK_SIZE, id_column + place % BLOCK_SIZE]
-                keys[bins[bin_at]] = -(np.int64(_ordered(bits[at])) << 32) + row
+                keys[bins[bin_at]] = -(np.int64(ordered(bits[at])) << 32) + row
                 bins[bin_at] += 1
             at += 1
     _sort_inside(keys, bins, end)
     score_bits = scores.view(np.int32)
     for place in range(min(kept, len(scores))):
         rows[place] = keys[place] & 0xFFFFFFFF
-        score_bits[place] = _ordered(-(keys[place] >> 32))
+        score_bits[place] = ordered(-(keys[place] >> 32))
         scores[place] *= scale
 
 
 @kernel
-def _ordered(bits: Any) -> Any:
+def ordered(bits: Any) -> Any:
     """A float32's bits as an integer that is ordered as the float is; applied twice, the bits again."""
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 

@@ -1,4 +1,5 @@
-"""A searcher as one file: `index.faiss`, `index.int8.safetensors` (inverted lists), `index.safetensors` (exact).
+"""A searcher as one file: `index.faiss`, `index.int8.safetensors` (inverted lists), `index.int8_exact.safetensors` and
+`index.safetensors` (exact, from int8 and in float32 alone).
 
 Errors: IndexFileInvalid (index.searcher), for a file that is none of them, or holds something else.
 """
@@ -13,23 +14,27 @@ from safetensors.numpy import save_file
 
 from index.exact import ExactSearcher
 from index.faiss_searcher import FaissSearcher
+from index.int8_exact import Int8ExactSearcher
 from index.int8_lists import Int8ListsSearcher
 from index.mapped_tensors import TensorFileInvalid, open_tensors
 from index.searcher import IndexFileInvalid, Searcher, VectorsInvalid
 
 FAISS_INDEX_NAME = "index.faiss"
 INT8_INDEX_NAME = "index.int8.safetensors"
+INT8_EXACT_INDEX_NAME = "index.int8_exact.safetensors"
 EXACT_INDEX_NAME = "index.safetensors"
-_NAMES = (FAISS_INDEX_NAME, INT8_INDEX_NAME, EXACT_INDEX_NAME)
+_NAMES = (FAISS_INDEX_NAME, INT8_INDEX_NAME, INT8_EXACT_INDEX_NAME, EXACT_INDEX_NAME)
 _COLUMNS = "columns"
 
-BuiltSearcher = ExactSearcher | FaissSearcher | Int8ListsSearcher
+BuiltSearcher = ExactSearcher | FaissSearcher | Int8ListsSearcher | Int8ExactSearcher
 
 
 def index_file_name(searcher: BuiltSearcher) -> str:
     """The name that the searcher's file must have: it says how the file is read."""
     if isinstance(searcher, ExactSearcher):
         return EXACT_INDEX_NAME
+    if isinstance(searcher, Int8ExactSearcher):
+        return INT8_EXACT_INDEX_NAME
     return INT8_INDEX_NAME if isinstance(searcher, Int8ListsSearcher) else FAISS_INDEX_NAME
 
 
@@ -55,6 +60,8 @@ def open_searcher(path: Path) -> Searcher:
         return FaissSearcher.open(path)
     if path.name == INT8_INDEX_NAME:
         return Int8ListsSearcher.open(path)
+    if path.name == INT8_EXACT_INDEX_NAME:
+        return Int8ExactSearcher.open(path)
     if path.name != EXACT_INDEX_NAME:
         raise IndexFileInvalid(f"{path.name} is not the name of an index; expected one of {', '.join(_NAMES)}")
     try:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from index.config import IndexConfig, IndexKind
 from index.exact import ExactSearcher
+from index.int8_exact import Int8ExactSearcher
 from index.recall import recall_at_k
 from index.searcher import Searcher
 from index.sweep_kinds import Built, faiss_kinds, svs_kinds
@@ -69,6 +70,9 @@ def sweep(
     def wanted(name: str) -> bool:
         return not only or name.lower().startswith(tuple(beginning.lower() for beginning in only))
 
+    if wanted("int8, exact"):
+        built = Built("int8, exact", Int8ExactSearcher.of(vectors), (0,), lambda _: None, kind=IndexKind.INT8_EXACT)
+        yield _point(built, 0, 1.0, queries, config.recall_k)
     for kinds in (faiss_kinds, svs_kinds):
         for built in kinds(vectors, config, say, wanted):
             for effort in built.efforts:

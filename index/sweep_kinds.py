@@ -20,6 +20,7 @@ from index.build import build_searcher, set_search_effort, training_sample
 from index.config import IndexConfig, IndexKind, choose_list_count
 from index.exact import ExactSearcher
 from index.faiss_searcher import FaissSearcher
+from index.int8_exact import Int8ExactSearcher
 from index.int8_lists import Int8ListsSearcher
 from index.searcher import Searcher
 from index.storage import index_file_name, save_searcher
@@ -120,7 +121,7 @@ def _served(name: str, kind: IndexKind, vectors: Vectors, config: IndexConfig, s
     once = config.model_copy(update={"kind": kind, "probe_count": 1, "search_effort": 1})  # the sweep sets the effort
     searcher, report = build_searcher(vectors, once, vectors[:1])
     build_s = time.perf_counter() - started
-    assert not isinstance(searcher, ExactSearcher)
+    assert not isinstance(searcher, ExactSearcher | Int8ExactSearcher)
     efforts = _WIDTHS if report.list_count is None else [probe for probe in _PROBES if probe <= report.list_count]
     set_effort = partial(set_search_effort, searcher, kind)
     return Built(name, searcher, efforts, set_effort, kind, report.list_count, _private_mb(searcher), build_s)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from index.exact import ExactSearcher
+from index.int8_exact import Int8ExactSearcher
 from index.item_ids import ItemIds
 from index.storage import index_file_name, save_searcher
 from server.config_requests import default_placements
@@ -105,7 +105,7 @@ def _write(directory: Path) -> None:
     )
     users = UserTable(np.ones(len(_USER_IDS), np.int32), np.ones((len(_USER_IDS), 1), np.int32))
     snapshot = Snapshot(items, ranker_item_part(model.ranker, items), histories, users)
-    searcher = ExactSearcher(vectors)
+    searcher = Int8ExactSearcher.of(vectors)
     for name, data in model.files().items():
         (directory / name).write_bytes(data)
     save_file(snapshot.item_arrays(), directory / ITEMS_FILE)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from index.commands.location import errors_in_one_line, fail, print_table
-from index.config import IndexConfig, IndexKind
+from index.config import IndexConfig
 from index.generation import open_generation
 from index.generation.pointer import current_id
 from index.sweep import BATCH_SIZE, Point, choose, frontier, sweep
@@ -131,6 +131,6 @@ def _write(config: Path, best: Point) -> None:
     section["kind"] = best.kind.value
     if best.kind.is_ivf:
         section["list_count"], section["probe_count"] = best.list_count, best.effort
-    elif best.kind is not IndexKind.EXACT:
+    elif best.kind.is_hnsw:
         section["search_effort"] = best.effort
     config.write_text(tomlkit.dumps(document), "utf-8")

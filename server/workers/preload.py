@@ -57,7 +57,7 @@ OURS = (
     "server.workers.worker",
 )
 """Our own modules that serving imports, and that import no grpc."""
-WARMED: tuple[str, ...] = ("index.int8_lists", "server.rehearsal")
+WARMED: tuple[str, ...] = ("index.int8_lists", "index.int8_exact", "server.rehearsal")
 """Modules with a function `warm`, called after the import: it compiles what the module has to compile, or loads it from
 its cache, so that no worker does either. Code that a worker makes for itself is memory that it shares with nobody."""
 NEVER_BEFORE_FORK = "grpc"

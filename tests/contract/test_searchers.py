@@ -19,7 +19,7 @@ Vectors = npt.NDArray[np.float32]
 Make = Callable[[Vectors], Searcher]
 
 DIMENSION = 16
-EXACT_KINDS = (IndexKind.EXACT, IndexKind.FLAT)
+EXACT_KINDS = (IndexKind.EXACT, IndexKind.INT8_EXACT, IndexKind.FLAT)
 # Every list probed, every node weighed: what is left is the error of one byte a dimension.
 SETTINGS = {
     IndexKind.IVF_INT8: {"list_count": 8, "probe_count": 8},
@@ -168,7 +168,7 @@ def test_a_k_out_of_range_is_refused(make: Make, k: int) -> None:
         make(unit_vectors(50, seed=16)).search(unit_vectors(1, seed=17), k)
 
 
-@pytest.mark.parametrize("kind", [IndexKind.EXACT, IndexKind.FLAT, IndexKind.HNSW_FLAT], ids=str)
+@pytest.mark.parametrize("kind", [IndexKind.EXACT, IndexKind.INT8_EXACT, IndexKind.FLAT, IndexKind.HNSW_FLAT], ids=str)
 def test_an_empty_catalogue_answers_with_nothing(make: Make) -> None:
     searcher = make(np.empty((0, DIMENSION), np.float32))
     scores, rows = searcher.search(unit_vectors(2, seed=18), 3)

@@ -25,7 +25,7 @@ def vectors() -> npt.NDArray[np.float32]:
 
 def test_auto_is_exact_up_to_its_limit_and_ivf_above() -> None:
     config = IndexConfig()
-    assert resolve_kind(config, 50_000) is IndexKind.EXACT
+    assert resolve_kind(config, 50_000) is IndexKind.INT8_EXACT
     assert resolve_kind(config, 50_001) is IndexKind.IVF_INT8
     assert resolve_kind(IndexConfig(kind=IndexKind.HNSW_FLAT), 10) is IndexKind.HNSW_FLAT
 

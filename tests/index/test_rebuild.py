@@ -76,7 +76,7 @@ def test_the_manifest_says_what_was_built(rebuild: Rebuild, small_generation: Sm
     assert (facts["dimension"], facts["feature_hash"]) == (16, model.feature_hash)
     assert facts["metrics"] == model.metrics
     assert isinstance(facts["index"], dict)
-    assert (facts["index"]["kind"], facts["index"]["recall"]) == ("exact", 1.0)
+    assert (facts["index"]["kind"], facts["index"]["recall"]) == ("int8_exact", 1.0)
 
 
 def newer_shop(small_shop_config: Path, directory: Path) -> ShopConfig:

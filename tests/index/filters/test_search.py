@@ -133,8 +133,10 @@ def test_plans_follow_the_share_that_is_allowed(
     searcher = made[0]
     assert choose_plan(searcher, 20, 100) is Plan.EXACT
     assert choose_plan(searcher, 300, 300) is Plan.EXACT  # whoever wants all need not look for them
-    assert choose_plan(searcher, 20, ITEM_COUNT // 2) is Plan.INSIDE
-    assert choose_plan(searcher, 20, ITEM_COUNT) is (Plan.INSIDE if kind in EXACT_KINDS else Plan.OVER_FETCH)
+    looks_inside = kind is not IndexKind.INT8_EXACT
+    assert choose_plan(searcher, 20, ITEM_COUNT // 2) is (Plan.INSIDE if looks_inside else Plan.EXACT)
+    scans_all = kind in (IndexKind.EXACT, IndexKind.FLAT)
+    assert choose_plan(searcher, 20, ITEM_COUNT) is (Plan.INSIDE if scans_all else Plan.OVER_FETCH)
 
 
 def test_a_searcher_that_knows_no_filter_is_asked_for_more_and_then_left_alone() -> None:
