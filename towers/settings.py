@@ -186,18 +186,6 @@ class RankerSettings(_Section):
     )
     positive_weight: float = Field(default=1.0, gt=0, description="What a bought candidate counts in the binary loss.")
     heads: HeadLossWeights = Field(default=HeadLossWeights(), description="What is learned beside buying.")
-    teachers: int = Field(
-        default=0,
-        ge=0,
-        le=16,
-        description="Rankers of other seeds that are fitted before, and whose mean opinion it learns too.",
-    )
-    teachers_weight: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="What their opinion counts in the loss of buying; the rest is what was bought.",
-    )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of hidden units that are dropped in training.")
     epochs_max: int = Field(default=4, ge=1, description="Passes over the training candidates.")
     patience: int = Field(default=1, ge=1, description="Epochs without gain on validation before training stops.")

@@ -32,26 +32,16 @@ class RankerLoss:
     negatives_max: int = 0
     positive_weight: float = 1.0
     heads: HeadLossWeights = field(default_factory=HeadLossWeights)
-    teachers_weight: float = 0.5
 
     @classmethod
     def of(cls, settings: RankerSettings) -> RankerLoss:
         """As the settings say."""
-        return cls(
-            settings.loss,
-            settings.negatives_max,
-            settings.positive_weight,
-            settings.heads,
-            settings.teachers_weight,
-        )
+        return cls(settings.loss, settings.negatives_max, settings.positive_weight, settings.heads)
 
 
 @dataclass
 class RankerTask:
-    """The ranker's training problem; `validation` is None in a refit.
-
-    `opinions`: for each cut (n,) what teachers say of its candidates, as a target of the loss; None: there are none.
-    """
+    """The ranker's training problem; `validation` is None in a refit."""
 
     model: Ranker
     cuts: Sequence[CutExamples]
@@ -62,7 +52,6 @@ class RankerTask:
     name: str = "ranker"
     loss: RankerLoss = RankerLoss()
     vector_weight: float = 1.0
-    opinions: Sequence[FloatArray] | None = None
 
     def __post_init__(self) -> None:
         self._cut = np.concatenate([np.full(len(cut.label), place) for place, cut in enumerate(self.cuts)])
@@ -109,9 +98,9 @@ class RankerTask:
             parts = [
                 self._take(place, self._row[chosen][self._cut[chosen] == place]) for place in range(len(self.cuts))
             ]
-            request, item, pair, targets, opinion = (torch.cat(column) for column in zip(*parts, strict=True))
+            request, item, pair, targets = (torch.cat(column) for column in zip(*parts, strict=True))
             by_cut = chosen[np.argsort(self._cut[chosen], kind="stable")]  # as `parts` stand
-            yield self._loss(self.model.heads(request, item, pair), targets, opinion, self._request[by_cut])
+            yield self._loss(self.model.heads(request, item, pair), targets, self._request[by_cut])
 
     def _order(self, random: np.random.Generator) -> Int64Array:
         """The places that the epoch learns from: single candidates shuffled, or requests shuffled and kept whole."""
@@ -143,8 +132,8 @@ class RankerTask:
         whole: Int64Array = changes[np.minimum(np.searchsorted(changes, ends), len(changes) - 1)]
         return whole  # two ends may fall together: a step without candidates has loss 0
 
-    def _loss(self, outputs: Tensor, targets: Tensor, opinion: Tensor, request: Int64Array) -> Tensor:
-        """(n, H) outputs and targets, (n,) opinions and requests → the weighted sum over the heads."""
+    def _loss(self, outputs: Tensor, targets: Tensor, request: Int64Array) -> Tensor:
+        """(n, H) outputs and targets, (n,) requests → the weighted sum over the heads."""
         total = outputs.new_zeros(())
         if not len(outputs):
             return outputs.sum()  # 0, and the loop can differentiate it
@@ -153,33 +142,17 @@ class RankerTask:
             known = ~target.isnan()
             if not known.any():
                 continue
-            if name == "buys":
-                part = self._buys(output, target, opinion, request)
-            elif name == "buys_again":
+            if name == "buys" and self.loss.kind == "listwise":
+                names, owner = np.unique(request, return_inverse=True)
+                part = listwise_loss(output, target, torch.from_numpy(owner).to(self.device), len(names))
+            elif name in ("buys", "buys_again"):
                 part = binary_loss(output[known], target[known], self.loss.positive_weight)
             else:
                 part = squared_loss(output, target)
             total = total + weight * part
         return total
 
-    def _buys(self, output: Tensor, bought: Tensor, opinion: Tensor, request: Int64Array) -> Tensor:
-        """The loss of buying: against what was bought, and in part against what the teachers say."""
-        if self.loss.kind == "listwise":
-            names, owner = np.unique(request, return_inverse=True)
-            owners = torch.from_numpy(owner).to(self.device)
-            hard = listwise_loss(output, bought, owners, len(names))
-            if self.opinions is None:
-                return hard
-            soft = listwise_loss(output, opinion, owners, len(names))
-        else:
-            hard = binary_loss(output, bought, self.loss.positive_weight)
-            if self.opinions is None:
-                return hard
-            soft = binary_loss(output, opinion, 1.0)
-        return torch.lerp(hard, soft, self.loss.teachers_weight)
-
-    def _take(self, place: int, rows: np.ndarray) -> tuple[Tensor, ...]:
-        """Inputs of request, item and pair, targets of the heads, and opinions, of some candidates of a cut."""
+    def _take(self, place: int, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         cut = self.cuts[place]
         unknown = np.full(len(rows), np.nan, np.float32)
         of_heads = [cut.target(name) for name in self.model.shape.heads]
@@ -188,9 +161,9 @@ class RankerTask:
             cut.item[cut.candidate_item[rows]],
             cut.pair[rows],
             np.stack([unknown if head is None else head[rows].astype(np.float32) for head in of_heads], axis=1),
-            unknown if self.opinions is None else self.opinions[place][rows],
         )
-        return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
+        request, item, pair, targets = (torch.from_numpy(array).to(self.device) for array in arrays)
+        return request, item, pair, targets
 
     def validate(self) -> float:
         """Mean NDCG@20 over the validation cut's users who bought a candidate; NaN without a validation cut."""

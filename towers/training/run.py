@@ -41,9 +41,9 @@ from towers.training.cuts import DAY_S, CutExamples, RetrieverFactory, bought_be
 from towers.training.head_targets import check_heads
 from towers.training.loop import Checkpoint, FitResult, Schedule, Watcher, fit
 from towers.training.ranker_calibration import Reliability, calibrate, copy_calibration
-from towers.training.ranker_fitter import RankerFitter
 from towers.training.ranker_outputs import candidate_ndcg, ranker_heads, ranker_logits
 from towers.training.ranker_quality import ranker_quality, write_reliability
+from towers.training.ranker_task import RankerLoss, RankerTask
 from towers.training.record import RunRecord, versions
 from towers.training.tower_task import Towers, TowerTask, embed_items
 from towers.training.visits import find_visits
@@ -295,15 +295,29 @@ class TrainingRun:
     def _fit_ranker(
         self, name: str, model: Ranker, cuts: list[CutExamples], held_out: CutExamples | None, tuned: Fitted | None
     ) -> FitResult:
-        fitter = RankerFitter(
-            self.settings,
+        ranker = self.settings.ranker
+        torch.manual_seed(self.settings.training.seed)
+        task = RankerTask(
+            model.to(self.device),
+            cuts,
+            held_out,
+            ranker.batch_size,
+            self.settings.training.seed,
             self.device,
-            self.precision,
-            self.progress,
-            self._watcher,
-            lambda model: self._checkpoint(name, model),
+            name=f"{name}: ranker",
+            loss=RankerLoss.of(ranker),
+            vector_weight=ranker.vector_weight,
         )
-        return fitter.fit(name, model, cuts, held_out, tuned.ranker.epochs if tuned is not None else None)
+        schedule = Schedule(
+            ranker.epochs_max,
+            ranker.patience,
+            ranker.learning_rate,
+            ranker.weight_decay,
+            ranker.gradient_norm_max,
+            stop_after=tuned.ranker.epochs if tuned is not None else None,
+        )
+        seed, checkpoint = self.settings.training.seed, self._checkpoint(name, "ranker")
+        return fit(task, schedule, seed, checkpoint, self.progress, self.precision, self._watcher)
 
     def _measure(
         self,

@@ -216,7 +216,7 @@ def test_listwise_steps_hold_whole_requests() -> None:
         loss=RankerLoss("listwise"),
     )
     seen: list[np.ndarray] = []
-    task._loss = lambda outputs, _, __, request: seen.append(request) or outputs.sum()  # type: ignore[method-assign]
+    task._loss = lambda outputs, _, request: seen.append(request) or outputs.sum()  # type: ignore[method-assign]
     steps = len(list(task.losses(0)))
     assert steps == task.step_count()
     assert sum(map(len, seen)) == 2 * USERS * PER_USER
