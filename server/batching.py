@@ -4,29 +4,24 @@ Queries wait in one queue. Whoever has the engine takes what waits, up to a batc
 the engine works the next batch forms by itself, so there is no timed wait to tune. Before work begins, entries whose
 caller has gone or whose deadline has passed are dropped.
 
-Two kinds of thread have the engine, one at a time. The batcher's own thread serves what the event loop submits, and the
-loop waits for it meanwhile: two threads that both want the interpreter would take it from each other in the middle of a
-batch, and each batch would begin with the little that had come by then (docs/performance.md). A front without an event
-loop (`front_native`) calls `serve` on the thread that receives, and takes along whatever else waits.
+Two kinds of thread have the engine, one at a time. The batcher's own thread serves what event loops submit; it sleeps
+while nothing waits. A front without an event loop (`front_native`) calls `serve` on the thread that receives, and takes
+along whatever else waits.
 
-    event loop:    submit → queue … gather → hand over, wait ┐                 ┌→ desk: tell the waiters
-    engine thread:                                           └→ pull → answer ─┘
-    front thread:  put → queue → serve: pull → answer ─────────────────────────→ desk: encode and send
-
-Relief: a batch that takes the engine longer than RELIEF_AFTER_S must not keep callers from being refused, or from
-running out of time. Then the loop goes on, and is told when the batch is over.
+    event loop:    submit → queue, wake ┐                              ┌→ desk: one call_soon_threadsafe a batch
+    engine thread:                      └→ serve: pull → drop → answer ┤
+    front thread:  put → queue → serve: pull → drop → answer ──────────┴→ desk: encode and send
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
 from index.filters.kinds import AttributeKind
@@ -34,14 +29,6 @@ from server.domain import Answer, BatchTimings, Query
 from server.errors import DeadlinePassed, EngineFault, NoGeneration, QueueFull, ShuttingDown
 from server.state.recent import ShopperStates
 from server.waiting import Answered, Awaited, Desk, Entry, LoopWaiter, Outcome
-
-RELIEF_AFTER_S = 0.05
-"""How long the engine may hold up a thread that receives: several full batches."""
-GATHER_TURNS = 6
-"""Turns of the event loop without a further query after which a batch that is not full goes. grpcio hands over one call
-or message at a time, and the next takes some turns of its threads and of the loop: with 2, unary calls come alone."""
-FRUITLESS_S_MAX = 0.0005
-"""The same as time, for a core that others want, too: they may keep what a turn leaves to them for milliseconds."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -86,7 +73,6 @@ class BatchRecord(NamedTuple):
 
 _AnyEntry = Entry[Any]
 _Outcomes = list[tuple[_AnyEntry, Outcome]]
-_Told = defaultdict[Desk[Any], list[tuple[Any, Outcome]]]
 
 
 class _Pulled(NamedTuple):
@@ -119,14 +105,9 @@ class MicroBatcher:
         self._engine: Engine | None = None
         self._queue: deque[_AnyEntry] = deque()
         self._serving = threading.Lock()
-        self._wake: SimpleQueue[bool] = SimpleQueue()  # True: a batch; False: the end
-        self._answered: SimpleQueue[_Told] = SimpleQueue()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._gathered_count, self._turns_left, self._gathered_at_s = 0, 0, 0.0
-        self._relieved = False
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._asleep = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._loop_thread = 0
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -147,7 +128,7 @@ class MicroBatcher:
     def start(self) -> None:
         """Starts the engine thread; answers will be delivered on the running loop."""
         assert self._thread is None, "started twice"
-        self._loop, self._loop_thread = asyncio.get_running_loop(), threading.get_ident()
+        self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -156,11 +137,9 @@ class MicroBatcher:
         if self._thread is None or self._closed:
             return
         self._closed = True
-        if self._queue:
-            self._queue_and_gather(())  # nobody else may come to serve it
-        await self._idle.wait()
-        self._wake.put(False)
+        self._wake.put(None)
         await asyncio.to_thread(self._thread.join)
+        await asyncio.sleep(0)  # the last delivery was scheduled before the thread ended: let it run
 
     def submit(self, queries: Sequence[Query], deadline_s: float) -> list[asyncio.Future[Answered]]:
         """Queues all of the queries or none; a future that is cancelled withdraws its query.
@@ -171,8 +150,8 @@ class MicroBatcher:
         now_s = self.check(len(queries), deadline_s)
         assert self._loop is not None, "submit before start"
         futures = [self._loop.create_future() for _ in queries]
-        self._queue_and_gather(
-            Entry(query, deadline_s, now_s, Awaited(future), self._loop_desk)
+        self._put_and_wake(
+            Entry(query, deadline_s, now_s, Awaited(future), self._tell_on_loop)
             for query, future in zip(queries, futures, strict=True)
         )
         return futures
@@ -184,7 +163,7 @@ class MicroBatcher:
             DeadlinePassed, QueueFull, NoGeneration, ShuttingDown: nothing was queued.
         """
         now_s = self.check(1, deadline_s)
-        self._queue_and_gather((Entry(query, deadline_s, now_s, waiter, self._loop_desk),))
+        self._put_and_wake((Entry(query, deadline_s, now_s, waiter, self._tell_on_loop),))
 
     def check(self, query_count: int, deadline_s: float) -> float:
         """Whether so many queries may be queued now; returns the time.
@@ -209,78 +188,29 @@ class MicroBatcher:
 
     def serve(self) -> None:
         """Answers one batch of what waits, if anything does; waits for the engine while another thread has it."""
-        _tell_all(self._serve_batch())
-
-    def _run(self) -> None:
-        assert self._loop is not None, "the thread is started with the loop"
-        while self._wake.get():
-            self._answered.put(self._serve_batch())
-            if self._relieved:  # read after the put, as the loop looks for the batch after it has set this
-                self._loop.call_soon_threadsafe(self._tell_if_answered)
-
-    def _queue_and_gather(self, entries: Iterable[_AnyEntry]) -> None:
-        self._queue.extend(entries)
-        if self._idle.is_set():
-            self._idle.clear()
-            self._begin_gathering()
-
-    def _begin_gathering(self) -> None:
-        assert self._loop is not None, "submit before start"
-        self._gathered_count, self._turns_left, self._gathered_at_s = 0, GATHER_TURNS, time.monotonic()
-        self._loop.call_soon(self._gather)
-
-    def _gather(self) -> None:
-        """Lets the loop read as long as it brings further queries, up to a batch; then has the engine answer them.
-
-        This is no wait: with nothing to read a turn costs some microseconds, and the core is left to grpcio's threads.
-        """
-        assert self._loop is not None
-        count = len(self._queue)
-        if count > self._gathered_count:
-            self._gathered_count, self._turns_left = count, GATHER_TURNS
-            self._gathered_at_s = time.monotonic()
-        if (
-            count < self._batch_size_max
-            and self._turns_left
-            and time.monotonic() < self._gathered_at_s + FRUITLESS_S_MAX
-            and not self._closed
-        ):
-            self._turns_left -= 1
-            os.sched_yield()
-            self._loop.call_soon(self._gather)
-            return
-        self._relieved = False
-        self._wake.put(True)
-        try:
-            told = self._answered.get(timeout=RELIEF_AFTER_S)
-        except Empty:
-            self._relieved = True
-            self._tell_if_answered()
-        else:
-            self._tell_on_loop(told)
-
-    def _tell_if_answered(self) -> None:
-        try:
-            told = self._answered.get_nowait()
-        except Empty:
-            return  # it is still at it, or was told already
-        self._tell_on_loop(told)
-
-    def _tell_on_loop(self, told: _Told) -> None:
-        if self._queue:
-            self._begin_gathering()
-        else:
-            self._idle.set()
-        _tell_all(told)
-
-    def _serve_batch(self) -> _Told:
         with self._serving:
             pulled = self._pull(time.monotonic())
             outcomes = self._work_whatever_happens(pulled)
-        told: _Told = defaultdict(list)
+        desks: defaultdict[Desk[Any], list[tuple[Any, Outcome]]] = defaultdict(list)
         for entry, outcome in outcomes:
-            told[entry.desk].append((entry.waiter, outcome))
-        return told
+            desks[entry.desk].append((entry.waiter, outcome))
+        for desk, told in desks.items():
+            desk(told)
+
+    def _run(self) -> None:
+        while not self._closed or self._queue:
+            # In this order: whoever queues after the look at the queue finds that the thread sleeps.
+            self._asleep = True
+            if not self._queue:
+                self._wake.get()
+            self._asleep = False
+            self.serve()
+
+    def _put_and_wake(self, entries: Iterable[_AnyEntry]) -> None:
+        self._queue.extend(entries)
+        if self._asleep:
+            self._asleep = False
+            self._wake.put(None)
 
     def _pull(self, now_s: float) -> _Pulled:
         """Takes what is there, up to a batch that is worth the work."""
@@ -348,17 +278,9 @@ class MicroBatcher:
             for entry, answer in zip(entries, answers, strict=True)
         ], timings
 
-    def _loop_desk(self, told: Sequence[tuple[LoopWaiter, Outcome]]) -> None:
-        if threading.get_ident() == self._loop_thread:
-            _tell(told)
-            return
+    def _tell_on_loop(self, told: Sequence[tuple[LoopWaiter, Outcome]]) -> None:
         assert self._loop is not None, "nothing is queued for the loop before start"
         self._loop.call_soon_threadsafe(_tell, told)
-
-
-def _tell_all(told: _Told) -> None:
-    for desk, outcomes in told.items():
-        desk(outcomes)
 
 
 def _tell(told: Sequence[tuple[LoopWaiter, Outcome]]) -> None:

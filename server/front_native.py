@@ -34,7 +34,6 @@ import structlog
 from grpc import aio
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
-from server.batching import RELIEF_AFTER_S
 from server.call import Call
 from server.config import ServerConfig
 from server.connections import end_connections
@@ -55,6 +54,9 @@ IO_THREADS = 1
 
 BURST_SIZE_MAX = 1_024
 """Events taken at once: more than the queue holds, so that what is too much is refused and not left to wait unseen."""
+
+RELIEF_AFTER_S = 0.05
+"""How long the engine may hold the front's thread before the event loop receives in its place: several full batches."""
 
 _LOGGER = structlog.stdlib.get_logger("twinrank.server")
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from server.batching import RELIEF_AFTER_S, BatchRecord, MicroBatcher
+from server.batching import BatchRecord, MicroBatcher
 from server.domain import RecommendQuery, RepeatPolicy, Shopper
 from server.errors import DeadlinePassed, NoGeneration, QueueFull, ShuttingDown
 from tests.server.fake_engine import POISON, FakeEngine
@@ -56,26 +56,6 @@ async def test_what_waits_while_the_engine_works_becomes_one_batch(batcher: Micr
     await asyncio.gather(first, *waiting)
     users = [[entry.shopper.user_id for entry in batch] for batch in engine.batches]  # type: ignore[union-attr]
     assert users == [["first"], ["0", "1", "2", "3"], ["4", "5"]]
-
-
-async def test_what_the_loop_brings_turn_by_turn_becomes_one_batch(batcher: MicroBatcher, engine: FakeEngine) -> None:
-    futures = []
-    for number in range(4):
-        futures += batcher.submit([query(f"{number}")], FAR)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-    await asyncio.gather(*futures)
-    assert [len(batch) for batch in engine.batches] == [4]
-
-
-async def test_the_loop_goes_on_while_a_batch_takes_long(batcher: MicroBatcher, engine: FakeEngine) -> None:
-    engine.gate.clear()
-    [held] = batcher.submit([query()], FAR)
-    await asyncio.wait([held], timeout=2 * RELIEF_AFTER_S)
-    assert engine.entered.acquire(blocking=False)
-    assert not held.done()
-    engine.gate.set()
-    assert (await held).answer.generation_id == "generation-1"
 
 
 async def test_more_than_the_queue_holds_is_refused_whole(batcher: MicroBatcher, engine: FakeEngine) -> None:
