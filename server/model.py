@@ -6,7 +6,7 @@ Files of a generation, beside its manifest:
     items.safetensors, users.safetensors                   the snapshot (towers.snapshot), memory-mapped; what changes
                                                            of the items while they are served stays in this process
     items.ids, users.ids                                   the shop's ids, row by row
-    index.faiss, index.int8.safetensors, index.safetensors the searcher over the retrievable rows (one of them)
+    index.faiss or index.….safetensors                     the searcher over the retrievable rows (index.storage)
     live.json                                              how far it has followed the store
     attributes.safetensors, attributes.json                item attributes, row by row, for filters (index.filters)
     catalogue.parquet                                      the items as the shop gave them, row by row

@@ -26,7 +26,7 @@ FILES = (
     "attributes.safetensors",
     "catalogue.parquet",
     "golden.json",
-    "index.safetensors",
+    "index.int8_exact.safetensors",
     "items.ids",
     "items.safetensors",
     "live.json",

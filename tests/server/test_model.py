@@ -16,6 +16,7 @@ import torch
 from safetensors.numpy import load, save
 
 from index.generation import GenerationError, GenerationWriter, open_generation
+from index.int8_exact import Int8ExactSearcher
 from index.item_ids import ItemIds
 from server.fitness import GenerationUnfit
 from server.golden import GOLDEN_FILE, PLACEMENTS, GoldenMismatch
@@ -81,7 +82,7 @@ def test_the_files_of_a_generation(files: dict[str, bytes], load_with: Any) -> N
         "attributes.safetensors",
         "catalogue.parquet",
         "golden.json",
-        "index.safetensors",
+        "index.int8_exact.safetensors",
         "items.ids",
         "items.safetensors",
         "live.json",
@@ -130,7 +131,7 @@ def test_a_whole_model_of_another_dimension_is_refused_at_the_first_file_that_it
     load_with: Any, small_generation: SmallGeneration
 ) -> None:
     other = untrained(small_generation.model, dimension=8).files()
-    with pytest.raises(GenerationUnfit, match=r"dimension of index.safetensors is 16; .* says 8"):
+    with pytest.raises(GenerationUnfit, match=r"dimension of index.int8_exact.safetensors is 16; .* says 8"):
         load_with(other)
 
 
@@ -181,11 +182,13 @@ def test_a_catalogue_of_other_items(files: dict[str, bytes], load_with: Any) -> 
             load_with({"catalogue.parquet": buffer.getvalue()})
 
 
-def test_an_index_of_fewer_items_or_another_dimension(files: dict[str, bytes], load_with: Any) -> None:
-    columns = load(files["index.safetensors"])["columns"]
-    for other, what in ((columns[:8], "dimension"), (columns[:, :40], "item count")):
-        with pytest.raises(GenerationUnfit, match=f"{what} of index.safetensors"):
-            load_with({"index.safetensors": save({"columns": np.ascontiguousarray(other)})})
+def test_an_index_of_fewer_items_or_another_dimension(files: dict[str, bytes], load_with: Any, tmp_path: Path) -> None:
+    name = "index.int8_exact.safetensors"
+    vectors = load(files[name])["vectors"]
+    for other, what in ((vectors[:, :8], "dimension"), (vectors[:40], "item count")):
+        Int8ExactSearcher.of(np.ascontiguousarray(other)).save(tmp_path / name)
+        with pytest.raises(GenerationUnfit, match=f"{what} of {name}"):
+            load_with({name: (tmp_path / name).read_bytes()})
 
 
 def test_sources_that_the_model_does_not_read_are_refused(files: dict[str, bytes], load_with: Any) -> None:
@@ -198,7 +201,7 @@ def test_sources_that_the_model_does_not_read_are_refused(files: dict[str, bytes
 
 
 def test_two_indexes_are_one_too_many(files: dict[str, bytes], load_with: Any) -> None:
-    with pytest.raises(GenerationUnfit, match=r"index\.faiss.*index\.safetensors"):
+    with pytest.raises(GenerationUnfit, match=r"index\.faiss.*index\.int8_exact\.safetensors"):
         load_with({"index.faiss": b"anything"})
 
 
