@@ -79,12 +79,12 @@ def build_searcher(
     """
     check_vectors(vectors)
     kind = resolve_kind(config, len(vectors))
-    exact = ExactSearcher(vectors)
-    if kind is IndexKind.EXACT:
-        return exact, _report(kind, IndexDevice.CPU, exact, config, recall=1.0)
     if kind is IndexKind.INT8_EXACT:
         in_int8 = Int8ExactSearcher.of(vectors)
         return in_int8, _report(kind, IndexDevice.CPU, in_int8, config, recall=1.0)
+    exact = ExactSearcher(vectors)
+    if kind is IndexKind.EXACT:
+        return exact, _report(kind, IndexDevice.CPU, exact, config, recall=1.0)
 
     index, list_count = _empty_index(kind, config, *vectors.shape)
     device = _resolve_device(kind, config.device)
