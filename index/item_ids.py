@@ -25,7 +25,7 @@ import mmap
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NewType
+from typing import Any, NamedTuple, NewType
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,19 @@ _MAGIC = b"TWRIDS\x00\x01"
 _HEADER_SIZE_BYTES = 24
 _UTF8_CONTINUATION_MASK = 0xC0
 _UTF8_CONTINUATION = 0x80
+
+
+class WrittenIds(NamedTuple):
+    """Where the ids of rows are written, for whoever copies them as bytes and needs no strings.
+
+    Attributes:
+        text: (bytes,) uint8, UTF-8. offsets: (n + 1,) uint64, where each id begins in it.
+        rows: the rows that were asked, numbered as `offsets` are; -1 stays -1.
+    """
+
+    text: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.uint64]
+    rows: npt.NDArray[np.int32]
 
 
 class ItemIdsError(ValueError):
@@ -85,6 +98,7 @@ class ItemIds:
         hash_rows: npt.NDArray[np.int32],  # (n,) the row of each hash
     ) -> None:
         self._blob = blob
+        self._text = np.frombuffer(blob, np.uint8)
         self._offsets = offsets
         self._hashes = hashes
         self._hash_rows = hash_rows
@@ -199,12 +213,16 @@ class ItemIds:
         behind = np.cumsum(ends - starts)  # where each id ends in a text of just these
         size_bytes = int(behind[-1]) if len(behind) else 0
         places = np.arange(size_bytes) + np.repeat(ends - behind, ends - starts)
-        text = np.frombuffer(self._blob, np.uint8)[places].tobytes()
+        text = self._text[places].tobytes()
         cuts = [0, *behind.tolist()]
         if text.isascii():  # then a byte is a character
             ascii_text = text.decode("ascii")
             return [ascii_text[start:end] for start, end in pairwise(cuts)]
         return [text[start:end].decode() for start, end in pairwise(cuts)]
+
+    def written(self, rows: npt.NDArray[np.int32]) -> WrittenIds:
+        """Where the ids of rows, of any shape, are written; nothing is copied and no row is looked at."""
+        return WrittenIds(self._text, self._offsets, rows)
 
     def _row_after_collision(self, encoded: bytes, item_hash: np.uint64, position: int) -> int:
         while position < len(self) and self._hashes[position] == item_hash:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from index.filters.expressions import Expression
+from server.lists import ListColumns, MadeList
 
 _NO_CONTEXT: Mapping[str, str] = MappingProxyType({})
 
@@ -120,16 +121,38 @@ class ItemExplanation:
 
 
 class RecommendAnswer(NamedTuple):
-    """A list, best first; the columns have the same length."""
+    """A list, best first: the one at `place` of its batch's lists. Ids, scores and sources are made when asked for."""
 
-    item_ids: list[str]
-    scores: list[float]
-    sources: list[int]
-    """The bits of Source: to make the flag itself for each item costs more than to rank it."""
+    lists: ListColumns
+    place: int
     generation_id: str
     shortfall: bool
     explanations: Sequence[ItemExplanation] = ()
     gap: StateGap = StateGap.NONE
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same, whatever else is in their batches."""
+        return isinstance(other, RecommendAnswer) and (self.made, *self[2:]) == (other.made, *other[2:])
+
+    @property
+    def made(self) -> MadeList:
+        """The list as Python's own objects, made when the first of its batch is asked for."""
+        return self.lists.made()[self.place]
+
+    @property
+    def item_ids(self) -> list[str]:
+        """The items."""
+        return self.made.item_ids
+
+    @property
+    def scores(self) -> list[float]:
+        """A score for each item."""
+        return self.made.scores
+
+    @property
+    def sources(self) -> list[int]:
+        """The bits of Source for each item: to make the flag itself costs more than to rank the item."""
+        return self.made.sources
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from functools import cache
 from math import isfinite
 
+import numpy as np
+from numpy.typing import NDArray
 from twinrank.v1 import recommendation_pb2 as pb
 
 from server.attribution import encode_token
@@ -21,8 +23,9 @@ from server.domain import (
     StateGap,
 )
 from server.errors import EngineFault, InvalidRequest, Violation
+from server.list_wire import written_lists
 from server.waiting import Answered
-from server.wire import embedded, packed_floats, packed_small
+from server.wire import embedded, tag, text_field
 from towers.sources.settings import FURTHER
 
 _WIRE_OF_SOURCE: dict[
@@ -42,23 +45,31 @@ def _sources_of(bits: int) -> list[pb.CandidateSource]:
     return [wire for flag, wire in _WIRE_OF_SOURCE.items() if bits & flag] or [pb.CANDIDATE_SOURCE_UNSPECIFIED]
 
 
-class _FirstSources(dict[int, int]):
-    """The source that is named first, by the bits of all: a look-up costs less than a cached function's call."""
-
-    def __missing__(self, bits: int) -> int:
-        self[bits] = first = _sources_of(bits)[0]
-        return first
-
-
-_FIRST_SOURCES = _FirstSources()
+def _first_sources() -> NDArray[np.uint8]:
+    """(2^n,) the source that is named first, for every set of flags."""
+    bits = np.arange(2 * max(_WIRE_OF_SOURCE))
+    first = np.full(len(bits), pb.CANDIDATE_SOURCE_UNSPECIFIED, np.uint8)
+    for flag, wire in reversed(_WIRE_OF_SOURCE.items()):
+        first[bits & flag > 0] = wire
+    return first
 
 
+_FIRST_SOURCES = _first_sources()
 _WIRE_OF_GAP = {
     StateGap.UNAVAILABLE: pb.DEGRADED_REASON_STATE_UNAVAILABLE,
     StateGap.BEHIND_POSITION: pb.DEGRADED_REASON_BEHIND_POSITION,
 }
-_SCORES_FIELD = pb.RecommendResponse.SCORES_FIELD_NUMBER
-_SOURCES_FIELD = pb.RecommendResponse.SOURCES_FIELD_NUMBER
+_TAGS = np.array(
+    [
+        tag(pb.RecommendResponse.ITEM_IDS_FIELD_NUMBER),
+        tag(pb.RecommendResponse.SCORES_FIELD_NUMBER),
+        tag(pb.RecommendResponse.SOURCES_FIELD_NUMBER),
+    ],
+    np.uint8,
+)
+_REQUEST_ID_FIELD = pb.RecommendResponse.REQUEST_ID_FIELD_NUMBER
+_TOKEN_FIELD = pb.RecommendResponse.ATTRIBUTION_TOKEN_FIELD_NUMBER
+_GENERATION_ID_FIELD = pb.RecommendResponse.GENERATION_ID_FIELD_NUMBER
 _RESPONSES_FIELD = pb.BatchRecommendResponse.RESPONSES_FIELD_NUMBER
 _STREAM_RESPONSE_FIELD = pb.StreamRecommendResponse.RESPONSE_FIELD_NUMBER
 _UINT32_MAX = 2**32 - 1
@@ -70,30 +81,45 @@ def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered,
     if not isinstance(answer, RecommendAnswer):
         refuse(answer)
         raise EngineFault(f"a RecommendQuery was answered with {type(answer).__name__}")
-    _check_columns(answer.item_ids, answer.scores, answer.sources)
-    if answer.explanations and len(answer.explanations) != len(answer.item_ids):
-        raise EngineFault("explanations are not one for each item")
     generation_id = answer.generation_id
-    response = pb.RecommendResponse(
-        request_id=request_id,
-        item_ids=answer.item_ids,
-        attribution_token=encode_token(request_id, generation_id, query.placement, query.request_time_s),
-        generation_id=generation_id,
+    token = encode_token(request_id, generation_id, query.placement, query.request_time_s)
+    return b"".join(
+        (
+            text_field(_REQUEST_ID_FIELD, request_id),
+            _columns(answer),
+            text_field(_TOKEN_FIELD, token),
+            text_field(_GENERATION_ID_FIELD, generation_id),
+            _seldom(query, answer, answered if timings else None),
+        )
     )
+
+
+def _columns(answer: RecommendAnswer) -> memoryview:
+    """Ids, scores and sources; those of the whole batch are written when its first list is asked for."""
+    lists = answer.lists
+    if lists.encoded is None:
+        lists.encoded = written_lists(lists, _TAGS, _FIRST_SOURCES)
+    columns = lists.encoded[answer.place]
+    if columns is None:
+        raise EngineFault("a score is not a finite number, or a place has no item")
+    return columns
+
+
+def _seldom(query: RecommendQuery, answer: RecommendAnswer, timed: Answered | None) -> bytes:
+    """What most responses do not have."""
+    if not (answer.shortfall or answer.gap or timed or query.explain):
+        return b""
+    response = pb.RecommendResponse()
     if answer.shortfall or answer.gap:
         response.degraded = True
         response.degraded_reason = _WIRE_OF_GAP[answer.gap] if answer.gap else pb.DEGRADED_REASON_SHORTFALL
-    if timings:
-        response.timings.CopyFrom(encode_timings(answered))
+    if timed is not None:
+        response.timings.CopyFrom(encode_timings(timed))
     if query.explain:
+        if len(answer.explanations) != answer.lists.counts[answer.place]:
+            raise EngineFault("explanations are not one for each item")
         response.explanations.extend(map(_encode_explanation, answer.explanations))
-    return b"".join(
-        (
-            response.SerializeToString(),
-            packed_floats(_SCORES_FIELD, answer.scores),
-            packed_small(_SOURCES_FIELD, bytes(map(_FIRST_SOURCES.__getitem__, answer.sources))),
-        )
-    )
+    return response.SerializeToString()
 
 
 def refuse(answer: Answer) -> None:

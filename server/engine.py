@@ -34,6 +34,7 @@ from server.domain import (
     UnknownItem,
 )
 from server.filtering import ItemFilters
+from server.lists import ListColumns
 from server.placements import plan
 from server.serving_model import ServingModel
 from server.shoppers import Readied, RecentSettings, ShopperReader
@@ -190,25 +191,20 @@ class Engine:
         rows, best, columns = top(candidates, scores, max(query.page_size for query in queries))
         sources = np.take_along_axis(candidates.sources, columns, axis=1)
         counts = np.minimum((rows >= 0).sum(axis=1), [query.page_size for query in queries])
-        taken = np.arange(rows.shape[1]) < counts[:, None]
-        ids, lines = self._serving.item_ids.ids(rows[taken]), zip(best.tolist(), sources.tolist(), strict=True)
-        generation_id, end = self.generation_id, 0
-        answers = []
-        for place, (query, count, (scores_of, bits_of)) in enumerate(zip(queries, counts.tolist(), lines, strict=True)):
-            end += count
-            answers.append(
-                RecommendAnswer(
-                    item_ids=ids[end - count : end],
-                    scores=scores_of[:count],
-                    sources=bits_of[:count],
-                    generation_id=generation_id,
-                    shortfall=count < query.page_size,
-                    explanations=self._explain(embedded, place, rows[place, :count], sources[place, :count])
-                    if query.explain
-                    else (),
-                )
+        lists = ListColumns(self._serving.item_ids, rows, counts, best, sources)
+        generation_id = self.generation_id
+        return [
+            RecommendAnswer(
+                lists,
+                place,
+                generation_id,
+                shortfall=count < query.page_size,
+                explanations=self._explain(embedded, place, rows[place, :count], sources[place, :count])
+                if query.explain
+                else (),
             )
-        return answers
+            for place, (query, count) in enumerate(zip(queries, counts.tolist(), strict=True))
+        ]
 
     def _explain(
         self, embedded: Embedded, place: int, rows: NDArray[np.int32], sources: SourceBits

@@ -21,6 +21,7 @@ from index.item_ids import ItemIds
 from index.storage import index_file_name, save_searcher
 from server.config_requests import default_placements
 from server.domain import RecommendQuery, RepeatPolicy, Shopper
+from server.encoding import encode_recommend
 from server.engine import Engine
 from server.fitness import ITEM_IDS_FILE, USER_IDS_FILE
 from server.golden import write_golden
@@ -29,6 +30,7 @@ from server.serving_model import ServingModel
 from server.state.packed import RECORD_DTYPE, item_hash
 from server.state.recent import ShopperStates
 from server.threads import compute_on_one_thread
+from server.waiting import Answered
 from towers.candidates import ItemTable, code_counts
 from towers.features.histories import Histories
 from towers.features.item_statistics import STATISTIC_NAMES
@@ -62,12 +64,13 @@ def warm() -> None:
 
 
 def _answer_with_states(serving: ServingModel) -> None:
-    """What golden queries do not meet: an event that the generation does not hold."""
+    """What golden queries do not meet: an event that the generation does not hold, and an answer on its way out."""
     events = np.zeros(1, RECORD_DTYPE)
     events["item_hash"], events["time_s"], events["position_ms"] = item_hash(_ITEM_IDS[0]), _NOW_S - 1, 1.0
     states = ShopperStates(np.array([0, 1], np.int64), events, np.zeros(1), np.zeros(1, np.uint8))
     query = RecommendQuery("home", Shopper(_USER_IDS[0]), _NOW_S, len(_ITEM_IDS), RepeatPolicy.ALLOW)
-    Engine(serving, default_placements()).answer([query], states)
+    [answer], timings = Engine(serving, default_placements()).answer([query], states)
+    encode_recommend("rehearsal", query, Answered(answer, 0.0, timings), timings=False)
 
 
 @dataclass(frozen=True)

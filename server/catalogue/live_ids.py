@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from index.item_ids import ItemIds, hash_item_id
+from index.item_ids import ItemIds, WrittenIds, hash_item_id
 
 
 class LiveItemIds:
@@ -73,3 +73,13 @@ class LiveItemIds:
         for place in np.flatnonzero(behind).tolist():
             found[place] = self._added[int(wanted[place]) - self._base_count]
         return found
+
+    def written(self, rows: npt.NDArray[np.int32]) -> WrittenIds:
+        """Where the ids of rows, of any shape, are written; a text of their own when an added item is among them."""
+        if not self._added or not (rows >= self._base_count).any():
+            return self._base.written(rows)
+        asked = rows >= 0
+        distinct, places = np.unique(rows[asked], return_inverse=True)
+        renumbered = np.full(rows.shape, -1, np.int32)
+        renumbered[asked] = places
+        return ItemIds.from_ids(self.ids(distinct)).written(renumbered)

@@ -57,7 +57,7 @@ def with_states(engine: Engine) -> Iterator[tuple[StatefulEngine, psutil.Process
 
 
 def ask_engine(engine: AnyEngine, as_of_s: float) -> Callable[[Sequence[str]], list[list[str]]]:
-    """Domain requests in, item ids out."""
+    """Domain requests in, item ids out; every column of every list is made, as for whoever asks an engine alone."""
 
     def ask(user_ids: Sequence[str]) -> list[list[str]]:
         queries = [
@@ -65,7 +65,7 @@ def ask_engine(engine: AnyEngine, as_of_s: float) -> Callable[[Sequence[str]], l
             for user_id in user_ids
         ]
         answers, _ = engine.answer(queries)
-        return [answer.item_ids for answer in answers if isinstance(answer, RecommendAnswer)]
+        return [made.item_ids for answer in answers if isinstance(answer, RecommendAnswer) for made in [answer.made]]
 
     return ask
 

@@ -29,6 +29,7 @@ from server.domain import (
 )
 from server.examination import Ask, Loading, know_nothing
 from server.generations import Loader
+from server.lists import ListColumns
 
 ITEM_COUNT = 150
 ITEM_IDS = [f"item-{row}" for row in range(ITEM_COUNT)]
@@ -79,19 +80,16 @@ class FakeEngine:
             if query.shopper.user_id == POISON:
                 raise RuntimeError(SECRET)
             if query.shopper.user_id == WHICH_PROCESS:
-                return RecommendAnswer(
-                    [f"pid-{os.getpid()}"],
-                    [1.0],
-                    [int(Source.POPULAR)],
-                    self.generation_id,
-                    shortfall=True,
-                    explanations=[],
-                )
+                whose = ListColumns.of([f"pid-{os.getpid()}"], [1.0], [int(Source.POPULAR)])
+                return RecommendAnswer(whose, 0, self.generation_id, shortfall=True)
             kept = [row for row in range(ITEM_COUNT) if ITEM_IDS[row] not in query.exclude_item_ids][: query.page_size]
             return RecommendAnswer(
-                item_ids=[ITEM_IDS[row] for row in kept],
-                scores=[SCORES[row] for row in kept],
-                sources=[int(SOURCES[row]) for row in kept],
+                ListColumns.of(
+                    [ITEM_IDS[row] for row in kept],
+                    [SCORES[row] for row in kept],
+                    [int(SOURCES[row]) for row in kept],
+                ),
+                place=0,
                 generation_id=self.generation_id,
                 shortfall=len(kept) < query.page_size,
                 explanations=[ItemExplanation(Source.BUY_AGAIN | Source.POPULAR, 0.5, 2.0, 3.0) for _ in kept]

@@ -1,0 +1,97 @@
+"""The columns of a batch's lists as protobuf's bytes, all at once: ids, scores and sources of each RecommendResponse.
+
+A field is its tag, its length as a varint, and its bytes (protobuf.dev/programming-guides/encoding): one field for each
+id, one for all scores as float32, one for all sources as varints of one byte. What stands before and behind them in the
+message is the encoder's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.lists import ListColumns
+from towers.compiled import kernel
+
+FLOAT_SIZE_BYTES = 4
+HEAD_SIZE_BYTES_MAX = 6
+"""A tag of one byte and a length below 2^32."""
+
+
+def written_lists(
+    lists: ListColumns, tags: NDArray[np.uint8], source_of_bits: NDArray[np.uint8]
+) -> Sequence[memoryview | None]:
+    """The fields of each list; None for a list with a score that is not a finite number or a row that no item has.
+
+    `tags` (3,): of the ids, the scores and the sources. `source_of_bits` (2^n,): what is written for a set of flags.
+    """
+    text, offsets, rows = lists.row_ids.written(lists.rows)
+    data, ends, fit = write_fields(text, offsets, rows, lists.counts, lists.scores, lists.sources, source_of_bits, tags)
+    view, begin = memoryview(data), 0
+    fields: list[memoryview | None] = []
+    for end, is_fit in zip(ends.tolist(), fit.tolist(), strict=True):
+        fields.append(view[begin:end] if is_fit else None)
+        begin = end
+    return fields
+
+
+@kernel
+def write_fields(
+    text: Any, offsets: Any, rows: Any, counts: Any, scores: Any, sources: Any, source_of_bits: Any, tags: Any
+) -> Any:
+    """(bytes,) uint8 the fields of list after list, (B,) int64 where each ends, (B,) bool whether it is fit to be sent.
+
+    `text`, `offsets`, `rows` (B, K) as in WrittenIds; `counts` (B,); `scores`, `sources` (B, K).
+    """
+    list_count, item_count = len(rows), len(offsets) - 1
+    fit = np.ones(list_count, np.bool_)
+    size_max = np.int64(0)
+    for place in range(list_count):  # a walk over offsets alone, so that the processor fetches many of them at a time
+        for rank in range(counts[place]):
+            row = rows[place, rank]
+            if row < 0 or row >= item_count or not np.isfinite(scores[place, rank]):
+                fit[place] = False
+                break
+            size_max += np.int64(offsets[row + 1]) - np.int64(offsets[row])
+        size_max += counts[place] * (HEAD_SIZE_BYTES_MAX + FLOAT_SIZE_BYTES + 1) + 2 * HEAD_SIZE_BYTES_MAX
+    out, ends = np.empty(size_max, np.uint8), np.empty(list_count, np.int64)
+    bits = scores.view(np.uint32)
+    at = 0
+    for place in range(list_count):
+        count = counts[place]
+        if fit[place] and count:
+            for rank in range(count):
+                row = rows[place, rank]
+                begin, end = np.int64(offsets[row]), np.int64(offsets[row + 1])
+                at = _put_head(out, at, tags[0], end - begin)
+                for byte in range(begin, end):
+                    out[at] = text[byte]
+                    at += 1
+            at = _put_head(out, at, tags[1], FLOAT_SIZE_BYTES * count)
+            for rank in range(count):
+                word = bits[place, rank]
+                for byte in range(FLOAT_SIZE_BYTES):  # little endian, whatever the processor is
+                    out[at] = (word >> np.uint32(8 * byte)) & np.uint32(0xFF)
+                    at += 1
+            at = _put_head(out, at, tags[2], count)
+            for rank in range(count):
+                out[at] = source_of_bits[sources[place, rank] & np.uint32(len(source_of_bits) - 1)]
+                at += 1
+        ends[place] = at
+    return out, ends, fit
+
+
+@kernel
+def _put_head(out: Any, at: Any, tag: Any, size_bytes: Any) -> Any:
+    """Writes a field's tag and length; where its bytes begin."""
+    out[at] = tag
+    at += 1
+    while size_bytes >= 0x80:
+        out[at] = size_bytes & 0x7F | 0x80
+        size_bytes >>= 7
+        at += 1
+    out[at] = size_bytes
+    return at + 1
