@@ -6,8 +6,9 @@ All violations of a request are collected before it is refused, each under its p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,6 +20,7 @@ from server.domain import RecentEvent, RecommendQuery, RepeatPolicy, ScoreQuery,
 from server.errors import VIOLATIONS_MAX, InvalidRequest, MalformedMessage, Violation
 from server.fields import check_count, check_id, check_ids, check_page_size, check_text, shown, timestamp_s
 from server.filter_decoding import FilterDecoder
+from server.plain_requests import PlacementLimits, PlainRequest, PlainRequests
 from server.state.token import TokenInvalid, read_token
 
 DEFAULT_EVENT_TYPE = "view"
@@ -34,14 +36,6 @@ _POLICY_OF_WIRE = {
 
 
 MessageT = TypeVar("MessageT", bound=Message)
-
-
-class _Placement(NamedTuple):
-    """What decoding needs of a placement's configuration."""
-
-    page_size: int
-    page_size_max: int
-    repeat_policy: RepeatPolicy
 
 
 def parse(kind: type[MessageT], raw: bytes) -> MessageT:
@@ -70,12 +64,18 @@ class Decoder:
         self._id_bytes_max = config.limits.id_bytes_max
         self._time = config.time
         self._placements = {
-            name: _Placement(block.page_size, block.page_size_max, _POLICY_OF_CONFIG[block.repeat_policy])
+            name: PlacementLimits(block.page_size, block.page_size_max, _POLICY_OF_CONFIG[block.repeat_policy])
             for name, block in config.placements.items()
         }
         self._event_types = frozenset(event_types)
         self._context_columns = frozenset(context_columns)
         self._filters = FilterDecoder(config.limits, attributes)
+        tolerance_s = math.inf if config.time.replay_allowed else config.time.request_time_tolerance_s
+        self._plain = PlainRequests(self._placements, DEFAULT_PLACEMENT, self._id_bytes_max, tolerance_s)
+
+    def plain(self, raws: Sequence[bytes], now_s: float) -> list[PlainRequest | None]:
+        """For each RecommendRequest, as its bytes, what `recommend` makes of it; None: ask that. Does not raise."""
+        return self._plain.decode(raws, now_s)
 
     def recommend(self, request: pb.RecommendRequest, now_s: float) -> RecommendQuery:
         """One list for one shopper."""
@@ -186,7 +186,7 @@ class Decoder:
             allowed,
         )
 
-    def _placement(self, name: str, prefix: str, violations: list[Violation]) -> tuple[str, _Placement | None]:
+    def _placement(self, name: str, prefix: str, violations: list[Violation]) -> tuple[str, PlacementLimits | None]:
         name = name or DEFAULT_PLACEMENT
         block = self._placements.get(name)
         if block is None:

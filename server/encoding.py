@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from math import isfinite
 
 import numpy as np
@@ -85,10 +85,10 @@ def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered,
     token = encode_token(request_id, generation_id, query.placement, query.request_time_s)
     return b"".join(
         (
-            text_field(_REQUEST_ID_FIELD, request_id),
+            text_field(_REQUEST_ID_FIELD, request_id.encode()),
             _columns(answer),
             text_field(_TOKEN_FIELD, token),
-            text_field(_GENERATION_ID_FIELD, generation_id),
+            _generation_id(generation_id),
             _seldom(query, answer, answered if timings else None),
         )
     )
@@ -103,6 +103,12 @@ def _columns(answer: RecommendAnswer) -> memoryview:
     if columns is None:
         raise EngineFault("a score is not a finite number, or a place has no item")
     return columns
+
+
+@lru_cache(maxsize=16)
+def _generation_id(generation_id: str) -> bytes:
+    """The same for many."""
+    return text_field(_GENERATION_ID_FIELD, generation_id.encode())
 
 
 def _seldom(query: RecommendQuery, answer: RecommendAnswer, timed: Answered | None) -> bytes:

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 IO_THREADS = 1
 """Threads that speak HTTP/2 beside Python's; one is enough for an engine of one thread (docs/performance.md)."""
 
+_RECOMMEND = 0
+"""Its place among the service's methods."""
 BURST_SIZE_MAX = 1_024
 """Events taken at once: more than the queue holds, so that what is too much is refused and not left to wait unseen."""
 
@@ -202,18 +204,19 @@ class NativeFront:
             self._count_gone(call)
 
     def _run(self) -> None:
-        while (events := self._receive()) is not None:
+        while (received := self._receive()) is not None:
+            burst, came_at_s = received
             try:
                 with self._receiving:
-                    self._take(*events)
-                    self._gather()
+                    self._gather(burst)
+                    self._take(burst, came_at_s)
                     self._look_at_timers()
                 if self._batcher.queue_length:
                     self._serve()
             except Exception:  # the thread is the only one: it must outlive whatever a burst does
-                _LOGGER.exception("a burst could not be answered", call_count=len(events[0]))
+                _LOGGER.exception("a burst could not be answered", call_count=len(burst))
 
-    def _receive(self) -> tuple[Sequence[DetailedEvent], float] | None:
+    def _receive(self) -> tuple[list[DetailedEvent], float] | None:
         """Events, and since when the first of them may have been there; waits while there is nothing to do."""
         came_at_s = self._looked_at_s
         events = self._front.recv_batch_details(BURST_SIZE_MAX, 0)
@@ -222,16 +225,16 @@ class NativeFront:
             came_at_s = time.monotonic()
         return None if events is None else (events, came_at_s)
 
-    def _gather(self) -> None:
-        """Takes what comes while the library's threads have something to read, up to a batch: the core is left to
+    def _gather(self, burst: list[DetailedEvent]) -> None:
+        """Adds what comes while the library's threads have something to read, up to a batch: the core is left to
         them, and when nothing has come of it the batch goes. This is no wait: with nothing to read it costs 2 µs.
         """
-        while self._batcher.queue_length < self._batch_size_max:
+        while len(burst) + self._batcher.queue_length < self._batch_size_max:
             os.sched_yield()
             events = self._front.recv_batch_details(BURST_SIZE_MAX, 0)
             if not events:
                 return
-            self._take(events, self._looked_at_s)
+            burst += events
 
     def _serve(self) -> None:
         self._serving_since_s = time.monotonic()
@@ -251,10 +254,14 @@ class NativeFront:
         for call in sent:
             self._request_log.answered(call, now_s - call.started_s)
 
-    def _take(self, events: Sequence[DetailedEvent], came_at_s: float) -> None:
+    def _take(self, burst: Sequence[DetailedEvent], came_at_s: float) -> None:
         """Begins calls and queues what they ask. `came_at_s`: no call is counted as younger than that."""
         now_s = self._looked_at_s = time.monotonic()
-        for kind, call_id, method_number, raw, _, details in events:
+        plain = iter(
+            self._service.plain([event[3] for event in burst if event[2] == _RECOMMEND and event[3] is not None])
+        )
+        for kind, call_id, method_number, raw, _, details in burst:
+            asked = next(plain) if method_number == _RECOMMEND and raw is not None else None
             if kind != EVENT_CALL or raw is None or details is None:
                 self._caller_gone(call_id)
                 continue
@@ -263,23 +270,26 @@ class NativeFront:
             given_s = self._default_deadline_s if remaining_s is None else remaining_s
             call = Call(method.name, came_at_s, now_s + given_s, metadata.__iter__)
             try:
-                self._begin(call_id, method, raw, call, own_deadline=remaining_s is None)
+                work = self._begin(method, raw, call) if asked is None else self._service.begin_plain(asked, call)
+                self._queue(call_id, call, work, own_deadline=remaining_s is None)
             except ShuttingDown:
                 # As in the grpcio front: held until its connection ends, and its retry goes elsewhere.
                 self._set_timer(now_s + SHUTDOWN_HOLD_S, _Held(call_id, call))
             except Exception as error:
                 self._fail(call_id, call, error)
 
-    def _begin(self, call_id: int, method: UnaryMethod, raw: bytes, call: Call, *, own_deadline: bool) -> None:
+    def _begin(self, method: UnaryMethod, raw: bytes, call: Call) -> Work:
         if len(raw) > self._message_size_bytes_max:
             raise MessageTooLarge(len(raw), self._message_size_bytes_max)
-        service = self._service
-        work = service.begin(method, parse(method.request_type, raw), call)
+        return self._service.begin(method, parse(method.request_type, raw), call)
+
+    def _queue(self, call_id: int, call: Call, work: Work, *, own_deadline: bool) -> None:
+        """Queues what an admitted call asks, or gives its permit back and raises."""
         queries = work.queries
         try:
             self._batcher.check(len(queries), call.deadline_s)
         except BaseException:
-            service.admission.leave()
+            self._service.admission.leave()
             raise
         reply = _Reply(self, call_id, call, work)
         self._calls[call_id] = reply

@@ -19,7 +19,9 @@ from safetensors.numpy import save_file
 from index.int8_exact import Int8ExactSearcher
 from index.item_ids import ItemIds
 from index.storage import index_file_name, save_searcher
+from server.config import ServerConfig
 from server.config_requests import default_placements
+from server.decoding import Decoder
 from server.domain import RecommendQuery, RepeatPolicy, Shopper
 from server.encoding import encode_recommend
 from server.engine import Engine
@@ -64,13 +66,15 @@ def warm() -> None:
 
 
 def _answer_with_states(serving: ServingModel) -> None:
-    """What golden queries do not meet: an event that the generation does not hold, and an answer on its way out."""
+    """What golden queries do not meet: an event that the generation does not hold, requests and answers as bytes."""
     events = np.zeros(1, RECORD_DTYPE)
     events["item_hash"], events["time_s"], events["position_ms"] = item_hash(_ITEM_IDS[0]), _NOW_S - 1, 1.0
     states = ShopperStates(np.array([0, 1], np.int64), events, np.zeros(1), np.zeros(1, np.uint8))
     query = RecommendQuery("home", Shopper(_USER_IDS[0]), _NOW_S, len(_ITEM_IDS), RepeatPolicy.ALLOW)
-    [answer], timings = Engine(serving, default_placements()).answer([query], states)
+    engine = Engine(serving, default_placements())
+    [answer], timings = engine.answer([query], states)
     encode_recommend("rehearsal", query, Answered(answer, 0.0, timings), timings=False)
+    Decoder(ServerConfig(), engine.event_types, engine.context_columns).plain([b""], _NOW_S)
 
 
 @dataclass(frozen=True)

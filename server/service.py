@@ -24,11 +24,12 @@ from server.decoding import Decoder
 from server.domain import Query, UnknownItem
 from server.encoding import encode_batch_recommend, encode_recommend, encode_score, encode_similar_items
 from server.errors import DeadlinePassed, ItemNotFound, NoGeneration
+from server.plain_requests import PlainRequest
 from server.waiting import Answered
 
 
 class Work(NamedTuple):
-    """An admitted and decoded call: what it asks of the engine, and what makes its response of the answers."""
+    """A decoded call: what it asks of the engine, and what makes its response of the answers."""
 
     queries: Sequence[Query]
     encode: Callable[[Sequence[Answered]], bytes]
@@ -79,15 +80,31 @@ class RecommendationService:
         Raises:
             InvalidRequest, DeadlinePassed, TooManyInFlight, NoGeneration, ShuttingDown: no permit is held.
         """
-        call.request_id = self.request_ids.of(getattr(request, "request_id", ""))
-        if time.monotonic() >= call.deadline_s:
-            raise DeadlinePassed("work could begin")
-        self.admission.enter()
+        self._admit(call, getattr(request, "request_id", ""))
         try:
             return method.decode(request, call)
         except BaseException:
             self.admission.leave()
             raise
+
+    def plain(self, raws: Sequence[bytes]) -> list[PlainRequest | None]:
+        """What Recommend's requests, as their bytes, ask; None for what is not plain: parse it and `begin`."""
+        try:
+            return self.decoder().plain(raws, time.time())
+        except NoGeneration:
+            return [None] * len(raws)
+
+    def begin_plain(self, asked: PlainRequest, call: Call) -> Work:
+        """As `begin`, of what `plain` has decoded."""
+        self._admit(call, asked.request_id)
+        query = asked.query
+        return Work((query,), lambda answers: encode_recommend(call.request_id, query, answers[0], timings=False))
+
+    def _admit(self, call: Call, request_id: str) -> None:
+        call.request_id = self.request_ids.of(request_id)
+        if time.monotonic() >= call.deadline_s:
+            raise DeadlinePassed("work could begin")
+        self.admission.enter()
 
     async def answer(self, method: UnaryMethod, request: Message, call: Call) -> bytes:
         """The encoded response to one call. Raises domain errors, and withdraws the queries when it is cancelled."""

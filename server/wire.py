@@ -15,9 +15,8 @@ def embedded(field_number: int, payload: bytes) -> bytes:
     return _head(field_number, len(payload)) + payload
 
 
-def text_field(field_number: int, text: str) -> bytes:
-    """A `string` field; nothing when it is empty, as protobuf writes it."""
-    encoded = text.encode()
+def text_field(field_number: int, encoded: bytes) -> bytes:
+    """A `string` field, given as its UTF-8; nothing when it is empty, as protobuf writes it."""
     size_bytes = len(encoded)
     if size_bytes < 0x80:
         return _SHORT_HEADS[field_number][size_bytes] + encoded if size_bytes else b""
