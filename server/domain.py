@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from index.filters.expressions import Expression
-from server.lists import ListColumns, MadeList
+
+if TYPE_CHECKING:
+    from server.lists import ListColumns, MadeList  # needs numpy, which the supervisor does without
 
 _NO_CONTEXT: Mapping[str, str] = MappingProxyType({})
 

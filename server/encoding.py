@@ -83,15 +83,15 @@ def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered,
         raise EngineFault(f"a RecommendQuery was answered with {type(answer).__name__}")
     generation_id = answer.generation_id
     token = encode_token(request_id, generation_id, query.placement, query.request_time_s)
-    return b"".join(
-        (
-            text_field(_REQUEST_ID_FIELD, request_id.encode()),
-            _columns(answer),
-            text_field(_TOKEN_FIELD, token),
-            _generation_id(generation_id),
-            _seldom(query, answer, answered if timings else None),
-        )
+    usual = (
+        text_field(_REQUEST_ID_FIELD, request_id.encode()),
+        _columns(answer),
+        text_field(_TOKEN_FIELD, token),
+        _generation_id(generation_id),
     )
+    if answer.shortfall or answer.gap or timings or query.explain:
+        return b"".join((*usual, _unusual(query, answer, answered if timings else None)))
+    return b"".join(usual)
 
 
 def _columns(answer: RecommendAnswer) -> memoryview:
@@ -111,10 +111,8 @@ def _generation_id(generation_id: str) -> bytes:
     return text_field(_GENERATION_ID_FIELD, generation_id.encode())
 
 
-def _seldom(query: RecommendQuery, answer: RecommendAnswer, timed: Answered | None) -> bytes:
+def _unusual(query: RecommendQuery, answer: RecommendAnswer, timed: Answered | None) -> bytes:
     """What most responses do not have."""
-    if not (answer.shortfall or answer.gap or timed or query.explain):
-        return b""
     response = pb.RecommendResponse()
     if answer.shortfall or answer.gap:
         response.degraded = True

@@ -26,6 +26,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,9 @@ from server.errors import DeadlinePassed, MessageTooLarge, ShuttingDown
 from server.front_grpcio import RECOMMENDATION_SERVICE, SHUTDOWN_HOLD_S, address_of
 from server.logs import RequestLog
 from server.metrics import Metrics
-from server.service import RecommendationService, UnaryMethod, Work
+from server.native_replies import Held, Part, PlainReply, Reply
+from server.plain_requests import PlainRequest
+from server.service import RecommendationService, UnaryMethod
 from server.status import encode_status, status_of
 from server.waiting import Answered, Entry, Outcome
 
@@ -61,60 +64,6 @@ RELIEF_AFTER_S = 0.05
 """How long the engine may hold the front's thread before the event loop receives in its place: several full batches."""
 
 _LOGGER = structlog.stdlib.get_logger("twinrank.server")
-
-
-class _Reply:
-    """One call in flight, and the waiter of its query when it has one."""
-
-    __slots__ = ("call", "call_id", "front", "over", "work")
-
-    def __init__(self, front: NativeFront, call_id: int, call: Call, work: Work) -> None:
-        self.front = front
-        self.call_id = call_id
-        self.call = call
-        self.work = work
-        self.over = False
-
-    def done(self) -> bool:
-        return self.over
-
-    def answered(self, outcome: Outcome, sent: list[Call]) -> None:
-        self.front.finish(self, outcome if isinstance(outcome, Exception) else (outcome,), sent)
-
-
-class _Part:
-    """The waiter of one query of a call that has several."""
-
-    __slots__ = ("_answers", "_position", "_reply")
-
-    def __init__(self, reply: _Reply, position: int, answers: dict[int, Answered]) -> None:
-        self._reply = reply
-        self._position = position
-        self._answers = answers
-
-    def done(self) -> bool:
-        return self._reply.over
-
-    def answered(self, outcome: Outcome, sent: list[Call]) -> None:
-        reply, answers = self._reply, self._answers
-        if isinstance(outcome, Exception):
-            reply.front.finish(reply, outcome, sent)
-            return
-        answers[self._position] = outcome
-        count = len(reply.work.queries)
-        if len(answers) == count:
-            reply.front.finish(reply, [answers[position] for position in range(count)], sent)
-
-
-class _Held:
-    """A call that came too late, and waits for the end of its connection or of the hold."""
-
-    __slots__ = ("call", "call_id")
-    over = False
-
-    def __init__(self, call_id: int, call: Call) -> None:
-        self.call_id = call_id
-        self.call = call
 
 
 class NativeFront:
@@ -137,8 +86,8 @@ class NativeFront:
         self._batch_size_max = config.batching.batch_size_max
         self._message_size_bytes_max = limits.message_size_bytes_max
         self._default_deadline_s = limits.default_deadline_ms / 1000
-        self._calls: dict[int, _Reply] = {}
-        self._timers: list[tuple[float, int, _Reply | _Held]] = []
+        self._calls: dict[int, Reply | PlainReply] = {}
+        self._timers: list[tuple[float, int, Reply | PlainReply | Held]] = []
         self._timer_numbers = itertools.count()
         self._receiving = threading.Lock()
         self._looked_at_s = 0.0
@@ -146,6 +95,7 @@ class NativeFront:
         self._relief_near = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._fallback = fallback
+        self.tell = self._tell  # one bound method for all entries: the batcher looks desks up
         self._front = NativeGrpcFront(
             address_of(listen.host, listen.port),
             [(f"/{RECOMMENDATION_SERVICE}/{method.name}", False) for method in self._methods],
@@ -179,7 +129,7 @@ class NativeFront:
         await self._fallback.stop(None)
         shutil.rmtree(self._fallback_dir, ignore_errors=True)
 
-    def finish(self, reply: _Reply, outcome: Sequence[Answered] | Exception, sent: list[Call]) -> None:
+    def finish(self, reply: Reply | PlainReply, outcome: Sequence[Answered] | Exception, sent: list[Call]) -> None:
         """Sends the answer or the status of a call, unless the call is over; does not raise. On any thread.
 
         What was sent with an answer is added to `sent`, to be counted; anything else is counted here.
@@ -194,7 +144,7 @@ class NativeFront:
             return
         call.answered = outcome[0]
         try:
-            encoded = reply.work.encode(outcome)
+            encoded = reply.encode(outcome)
         except Exception as error:
             self._fail(reply.call_id, call, error)
             return
@@ -244,15 +194,18 @@ class NativeFront:
         finally:
             self._serving_since_s = None
 
-    def _tell(self, told: Sequence[tuple[_Reply | _Part, Outcome]]) -> None:
+    def _tell(self, told: Sequence[tuple[Reply | PlainReply | Part, Outcome]]) -> None:
         """The desk of all queries: sends what has become complete, and counts it at once."""
         sent: list[Call] = []
         for waiter, outcome in told:
             waiter.answered(outcome, sent)
         now_s = time.monotonic()
-        self._metrics.calls_answered([(call.method, now_s - call.started_s) for call in sent])
-        for call in sent:
-            self._request_log.answered(call, now_s - call.started_s)
+        seconds = [now_s - call.started_s for call in sent]
+        by_method: defaultdict[str, list[float]] = defaultdict(list)
+        for call, its_seconds in zip(sent, seconds, strict=True):
+            by_method[call.method].append(its_seconds)
+        self._metrics.calls_answered(by_method)
+        self._request_log.answered_together(sent, seconds)
 
     def _take(self, burst: Sequence[DetailedEvent], came_at_s: float) -> None:
         """Begins calls and queues what they ask. `came_at_s`: no call is counted as younger than that."""
@@ -270,38 +223,52 @@ class NativeFront:
             given_s = self._default_deadline_s if remaining_s is None else remaining_s
             call = Call(method.name, came_at_s, now_s + given_s, metadata.__iter__)
             try:
-                work = self._begin(method, raw, call) if asked is None else self._service.begin_plain(asked, call)
-                self._queue(call_id, call, work, own_deadline=remaining_s is None)
+                if asked is None:
+                    self._begin(call_id, method, raw, call, own_deadline=remaining_s is None)
+                else:
+                    self._begin_plainly(call_id, asked, call, own_deadline=remaining_s is None)
             except ShuttingDown:
                 # As in the grpcio front: held until its connection ends, and its retry goes elsewhere.
-                self._set_timer(now_s + SHUTDOWN_HOLD_S, _Held(call_id, call))
+                self._set_timer(now_s + SHUTDOWN_HOLD_S, Held(call_id, call))
             except Exception as error:
                 self._fail(call_id, call, error)
 
-    def _begin(self, method: UnaryMethod, raw: bytes, call: Call) -> Work:
+    def _begin(self, call_id: int, method: UnaryMethod, raw: bytes, call: Call, *, own_deadline: bool) -> None:
         if len(raw) > self._message_size_bytes_max:
             raise MessageTooLarge(len(raw), self._message_size_bytes_max)
-        return self._service.begin(method, parse(method.request_type, raw), call)
+        work = self._service.begin(method, parse(method.request_type, raw), call)
+        self._check_queue(len(work.queries), call)
+        reply = Reply(self, call_id, call, work)
+        self._note(reply, own_deadline=own_deadline)
+        if reply.query_count == 1:
+            self._batcher.put(Entry(work.queries[0], call.deadline_s, call.started_s, reply, self.tell))
+            return
+        answers: dict[int, Answered] = {}
+        for position, query in enumerate(work.queries):
+            part = Part(reply, position, answers)
+            self._batcher.put(Entry(query, call.deadline_s, call.started_s, part, self.tell))
 
-    def _queue(self, call_id: int, call: Call, work: Work, *, own_deadline: bool) -> None:
-        """Queues what an admitted call asks, or gives its permit back and raises."""
-        queries = work.queries
+    def _begin_plainly(self, call_id: int, asked: PlainRequest, call: Call, *, own_deadline: bool) -> None:
+        request_id, query = asked
+        self._service.admit(call, request_id)
+        self._check_queue(1, call)
+        reply = PlainReply(self, call_id, call, query)
+        self._note(reply, own_deadline=own_deadline)
+        self._batcher.put(reply)
+
+    def _note(self, reply: Reply | PlainReply, *, own_deadline: bool) -> None:
+        """Before its queries are queued: any thread may answer them from then on."""
+        self._calls[reply.call_id] = reply
+        if own_deadline:  # the library ends a call whose own deadline passes; for a call that brought none we do
+            self._set_timer(reply.call.deadline_s, reply)
+
+    def _check_queue(self, query_count: int, call: Call) -> None:
+        """Whether an admitted call's queries may be queued: if not, gives its permit back and raises."""
         try:
-            self._batcher.check(len(queries), call.deadline_s)
+            self._batcher.check(query_count, call.deadline_s)
         except BaseException:
             self._service.admission.leave()
             raise
-        reply = _Reply(self, call_id, call, work)
-        self._calls[call_id] = reply
-        if own_deadline:  # the library ends a call whose own deadline passes; for a call that brought none we do
-            self._set_timer(call.deadline_s, reply)
-        if len(queries) == 1:
-            self._batcher.put(Entry(queries[0], call.deadline_s, call.started_s, reply, self._tell))
-            return
-        answers: dict[int, Answered] = {}
-        for position, query in enumerate(queries):
-            part = _Part(reply, position, answers)
-            self._batcher.put(Entry(query, call.deadline_s, call.started_s, part, self._tell))
 
     def _caller_gone(self, call_id: int) -> None:
         reply = self._calls.pop(call_id, None)
@@ -324,7 +291,7 @@ class NativeFront:
         details = (("grpc-status-details-bin", encode_status(status, call.request_id)),)
         self._front.fail(call_id, status.code, status.message, details)
 
-    def _set_timer(self, when_s: float, what: _Reply | _Held) -> None:
+    def _set_timer(self, when_s: float, what: Reply | PlainReply | Held) -> None:
         heapq.heappush(self._timers, (when_s, next(self._timer_numbers), what))
 
     def _patience_ms(self) -> int | None:
@@ -340,7 +307,7 @@ class NativeFront:
         now_s = time.monotonic()
         while timers and (timers[0][0] <= now_s or timers[0][2].over):
             _, _, what = heapq.heappop(timers)
-            if isinstance(what, _Held):
+            if isinstance(what, Held):
                 self._fail(what.call_id, what.call, ShuttingDown())
             elif not what.over:
                 self.finish(what, DeadlinePassed("the answer was ready"), [])

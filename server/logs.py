@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from typing import TextIO
 
 import structlog
@@ -82,6 +83,12 @@ class RequestLog:
             self._answered_count += 1
             if self._answered_count % self._sample_every == 0:
                 self._write_answered("request", call, seconds)
+
+    def answered_together(self, calls: Sequence[Call], seconds: Sequence[float]) -> None:
+        """Requests were answered, each after so long."""
+        if self._sample_every or max(seconds, default=0.0) >= self._slow_s:
+            for call, its_seconds in zip(calls, seconds, strict=True):
+                self.answered(call, its_seconds)
 
     def failed(self, call: Call, status: ErrorStatus, error: BaseException) -> None:
         """A request was answered with an error."""

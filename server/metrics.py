@@ -49,6 +49,13 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add_all(self, values: Sequence[float]) -> None:
+        """Many more values."""
+        bounds, counts = self.bounds, self.counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.sum += sum(values)
+
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative counts as Prometheus wants them."""
         total = 0
@@ -103,12 +110,12 @@ class Metrics(Collector):
             if code == "OK":
                 self._latency_s[method].add(seconds)
 
-    def calls_answered(self, methods_and_seconds: Sequence[tuple[str, float]]) -> None:
+    def calls_answered(self, seconds_by_method: Mapping[str, Sequence[float]]) -> None:
         """All the calls that one batch answered with a result: as `call_done` with OK for each."""
         with self._lock:
-            for method, seconds in methods_and_seconds:
-                self._calls[(method, "OK")] += 1
-                self._latency_s[method].add(seconds)
+            for method, seconds in seconds_by_method.items():
+                self._calls[(method, "OK")] += len(seconds)
+                self._latency_s[method].add_all(seconds)
 
     def batch_done(self, record: BatchRecord) -> None:
         """One engine batch is over. Never called by two threads at a time."""
@@ -118,8 +125,7 @@ class Metrics(Collector):
             return
         self._batch_size.add(len(record.queue_s))
         self._engine_s.add(record.engine_s)
-        for seconds in record.queue_s:
-            self._queue_s.add(seconds)
+        self._queue_s.add_all(record.queue_s)
         timings = record.timings
         stages = self._stage_us
         stages["state"] += timings.state_us

@@ -48,11 +48,8 @@ class PlacementLimits(NamedTuple):
     repeat_policy: RepeatPolicy
 
 
-class PlainRequest(NamedTuple):
-    """A request that asks nothing out of the ordinary; the id is the caller's own, or empty."""
-
-    request_id: str
-    query: RecommendQuery
+PlainRequest = tuple[str, RecommendQuery]
+"""The id that the caller gave, or an empty one, and what is asked: a bare tuple, since one is made of every request."""
 
 
 class PlainRequests:
@@ -99,7 +96,7 @@ class PlainRequests:
             page_size or limits.page_size,
             _POLICIES[policy] or limits.repeat_policy,
         )
-        return PlainRequest(text[request_at:request_end], query)
+        return text[request_at:request_end], query
 
 
 _POLICIES = (None, RepeatPolicy.ALLOW, RepeatPolicy.EXCLUDE_BOUGHT)

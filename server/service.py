@@ -80,7 +80,7 @@ class RecommendationService:
         Raises:
             InvalidRequest, DeadlinePassed, TooManyInFlight, NoGeneration, ShuttingDown: no permit is held.
         """
-        self._admit(call, getattr(request, "request_id", ""))
+        self.admit(call, getattr(request, "request_id", ""))
         try:
             return method.decode(request, call)
         except BaseException:
@@ -94,13 +94,12 @@ class RecommendationService:
         except NoGeneration:
             return [None] * len(raws)
 
-    def begin_plain(self, asked: PlainRequest, call: Call) -> Work:
-        """As `begin`, of what `plain` has decoded."""
-        self._admit(call, asked.request_id)
-        query = asked.query
-        return Work((query,), lambda answers: encode_recommend(call.request_id, query, answers[0], timings=False))
+    def admit(self, call: Call, request_id: str) -> None:
+        """Admits a call; who gets the permit gives it back with `admission.leave()`.
 
-    def _admit(self, call: Call, request_id: str) -> None:
+        Raises:
+            DeadlinePassed, TooManyInFlight, ShuttingDown: no permit is held.
+        """
         call.request_id = self.request_ids.of(request_id)
         if time.monotonic() >= call.deadline_s:
             raise DeadlinePassed("work could begin")

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import pytest
 from twinrank_client import AsyncClient, RecommendRequest
 
+from server.workers.reserved_port import ReservedPort
 from tests.conftest import SmallGeneration
 from tests.end_to_end.processes import server, server_config
 from tests.server.waiting import until
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that both servers share, kept from other tests' servers before, between and after them."""
+    with closing(ReservedPort("127.0.0.1", 0, shared=True)) as reserved:
+        yield reserved.port
 
 
 async def test_a_successor_takes_over_without_one_failed_call(
-    small_generation: SmallGeneration, tmp_path: Path
+    small_generation: SmallGeneration, tmp_path: Path, port: int
 ) -> None:
-    config = server_config(tmp_path, small_generation.root, free_port(), drain_s=0.2)
+    config = server_config(tmp_path, small_generation.root, port, drain_s=0.2)
     answered_count = 0
     done = False
 

@@ -57,7 +57,7 @@ def judged(decoder: Decoder, raw: bytes) -> PlainRequest | None:
     """By the decoder; None for a message that it refuses."""
     try:
         request = parse(pb.RecommendRequest, raw)
-        return PlainRequest(request.request_id, decoder.recommend(request, NOW_S))
+        return request.request_id, decoder.recommend(request, NOW_S)
     except (InvalidRequest, MalformedMessage):
         return None
 
