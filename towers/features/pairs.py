@@ -90,13 +90,11 @@ def pair_features(
     of_others = (np.log1p(others.events), np.log1p(purchases.others_days_since))
     _write_others(candidates, others.offsets, others.item_row, of_others, out)
     if codes.shape[1]:
-        targets = (batch.offsets, batch.item_row, batch.is_target)
+        events = (batch.offsets, batch.item_row, batch.is_target, batch.time_s, purchases.age_days)
         weights = (purchases.weight, purchases.long_weight)
-        slots, decayed, share, age, long, days = _sum_by_value(
-            *targets, batch.time_s, weights, purchases.age_days, total, codes, code_counts
-        )
+        slots, decayed, share, age, long, days = _sum_by_value(*events, weights, total, candidates, codes, code_counts)
         values = np.stack([np.log1p(decayed), share, np.log1p(age), np.log1p(long), np.log1p(days), decayed], axis=1)
-        _write_attributes(candidates, *targets, slots, values, codes, code_counts, out)
+        _write_attributes(candidates, slots, values, out)
     return out
 
 
@@ -160,21 +158,22 @@ def _sum_by_value(
     item_row: Int32Array,
     is_target: BoolArray,
     time_s: Int64Array,
-    weights: tuple[FloatArray, FloatArray],
     age_days: FloatArray,
+    weights: tuple[FloatArray, FloatArray],
     total: FloatArray,
+    candidates: Int32Array,
     codes: Int32Array,
     code_counts: Int64Array,
 ) -> tuple[Int32Array, FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """Gives every (request, attribute, value) that was bought a slot; slot 0 stands for all that never were.
 
     Returns:
-        (E, A) the slot of each target event's values; (S,) of each slot the summed weight, its share of the request's
+        (B, K, A) the slot of each candidate's values; (S,) of each slot the summed weight, its share of the request's
         `total`, the age of its newest event, its visits weighted by the long weight, and the mean days between them,
         to which _VALUE_INTERVAL_VISITS visits every _VALUE_INTERVAL_DAYS are added.
     """
     attribute_count = codes.shape[1]
-    slots = np.zeros((len(item_row), attribute_count), np.int32)
+    slots = np.zeros((*candidates.shape, attribute_count), np.int32)
     room = 1 + len(item_row) * attribute_count
     decayed, share, age = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
     long, days, oldest = np.empty(room, np.float32), np.zeros(room, np.float32), np.empty(room, np.float32)
@@ -197,7 +196,6 @@ def _sum_by_value(
                     decayed[slot], long[slot], visits[slot], last_s[slot] = 0, 0, 0, -1
                     oldest[slot] = age_days[event]
                     end += 1
-                slots[event, attribute] = slot
                 decayed[slot] += weight[event]
                 if time_s[event] != last_s[slot]:
                     visits[slot] += 1
@@ -208,43 +206,28 @@ def _sum_by_value(
             share[slot] = decayed[slot] / (total[request] + np.float32(1))
             known = oldest[slot] - age[slot] + _VALUE_INTERVAL_DAYS * _VALUE_INTERVAL_VISITS
             days[slot] = known / (np.float32(visits[slot] - 1) + _VALUE_INTERVAL_VISITS)
+        for column in range(candidates.shape[1]):
+            if candidates[request, column] >= 0:
+                for attribute in range(attribute_count):
+                    slot = slot_of[attribute, codes[candidates[request, column], attribute]]
+                    slots[request, column, attribute] = slot if slot >= first else 0
     return slots, decayed[:end], share[:end], age[:end], long[:end], days[:end]
 
 
 @kernel
-def _write_attributes(
-    candidates: Int32Array,
-    offsets: Int64Array,
-    item_row: Int32Array,
-    is_target: BoolArray,
-    slots: Int32Array,
-    values: FloatArray,
-    codes: Int32Array,
-    code_counts: Int64Array,
-    out: FloatArray,
-) -> None:
+def _write_attributes(candidates: Int32Array, slots: Int32Array, values: FloatArray, out: FloatArray) -> None:
     """`values` (S, 6) of the slots of `_sum_by_value`, to the candidates whose values they are.
 
     The last is the summed weight; in its place stands the item's own share of it.
     """
-    attribute_count = codes.shape[1]
-    slot_of = np.zeros((attribute_count, code_counts.max()), np.int32)
+    last = _ATTRIBUTE_COUNT - 1
     for request in range(candidates.shape[0]):
-        for event in range(offsets[request], offsets[request + 1]):
-            if is_target[event]:
-                for attribute in range(attribute_count):
-                    slot_of[attribute, codes[item_row[event], attribute]] = slots[event, attribute]
         for column in range(candidates.shape[1]):
-            row = candidates[request, column]
-            if row < 0:
+            if candidates[request, column] < 0:
                 continue
-            line = out[request, column, _ITEM_COUNT:]
-            for attribute in range(attribute_count):
-                value = values[slot_of[attribute, codes[row, attribute]]]
-                begin, last = attribute * _ATTRIBUTE_COUNT, _ATTRIBUTE_COUNT - 1
+            line, own = out[request, column, _ITEM_COUNT:], np.expm1(out[request, column, 1])
+            for attribute in range(slots.shape[2]):
+                value, begin = values[slots[request, column, attribute]], attribute * _ATTRIBUTE_COUNT
                 for part in range(last):
                     line[begin + part] = value[part]
-                line[begin + last] = np.expm1(out[request, column, 1]) / (value[last] + np.float32(0.5))
-        for event in range(offsets[request], offsets[request + 1]):
-            for attribute in range(attribute_count):
-                slot_of[attribute, codes[item_row[event], attribute]] = 0
+                line[begin + last] = own / (value[last] + np.float32(0.5))
