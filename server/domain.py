@@ -195,8 +195,7 @@ class FilterRefused:
 Answer = RecommendAnswer | ScoreAnswer | SimilarItemsAnswer | UnknownItem | FilterRefused
 
 
-@dataclass(frozen=True, slots=True)
-class BatchTimings:
+class BatchTimings(NamedTuple):
     """Microseconds that one engine batch spent in each stage, and its size."""
 
     state_us: int

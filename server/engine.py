@@ -173,6 +173,8 @@ class Engine:
 
     def _exclusions(self, readied: Readied, hides_bought: NDArray[np.bool_]) -> Exclusions:
         """The requests' own exclusions and context items, and what was bought where `hides_bought` (B,) says so."""
+        if len(readied.excluded_row) == 0 and not hides_bought.any():  # most often
+            return Exclusions.of(readied.excluded_request, readied.excluded_row, len(hides_bought))
         bought = readied.shoppers.purchases.groups
         hidden = hides_bought[bought.request]
         return Exclusions.of(
@@ -188,8 +190,7 @@ class Engine:
         candidates: Candidates,
         scores: NDArray[np.float32],
     ) -> list[RecommendAnswer]:
-        rows, best, columns = top(candidates, scores, max(query.page_size for query in queries))
-        sources = np.take_along_axis(candidates.sources, columns, axis=1)
+        rows, best, sources = top(candidates, scores, max(query.page_size for query in queries))
         counts = np.minimum((rows >= 0).sum(axis=1), [query.page_size for query in queries])
         lists = ListColumns(self._serving.item_ids, rows, counts, best, sources)
         generation_id = self.generation_id

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from towers.candidates import Candidates, Exclusions, ItemTable, find_candidates
+from towers.candidates import Candidates, Exclusions, ItemTable, SourceBits, find_candidates
 from towers.compiled import kernel
-from towers.features.histories import FloatArray, HistoryBatch, Int32Array, Int64Array
+from towers.features.histories import FloatArray, HistoryBatch, Int32Array
 from towers.features.purchases import Purchases
 from towers.features.requests import RequestArrays, request_arrays
 from towers.further_candidates import with_further
@@ -153,24 +153,26 @@ def ranker_item_part(ranker: Ranker, items: ItemTable) -> FloatArray:
         return part
 
 
-def top(candidates: Candidates, scores: FloatArray, k: int) -> tuple[Int32Array, FloatArray, NDArray[np.int64]]:
+def top(candidates: Candidates, scores: FloatArray, k: int) -> tuple[Int32Array, FloatArray, SourceBits]:
     """The k best of each request.
 
     Returns:
-        Rows (B, k) best first with -1 pads, their scores (B, k), and their columns in `candidates` (B, k); k is at most
-        the width of `candidates`. Equal scores keep the order of rows, so that a request always gets the same list.
+        Rows (B, k) best first with -1 pads, their scores (B, k), and their sources (B, k); k is at most the width of
+        `candidates`. Equal scores keep the order of rows, so that a request always gets the same list.
     """
-    columns = _best_columns(scores, min(k, scores.shape[1]))
-    rows = np.take_along_axis(candidates.rows, columns, axis=1)
-    return rows, np.take_along_axis(scores, columns, axis=1), columns
+    return _top(candidates.rows, scores, candidates.sources, min(k, scores.shape[1]))
 
 
 @kernel
-def _best_columns(scores: FloatArray, k: int) -> Int64Array:
-    """(B, k) the columns of the highest scores, highest first, of equal ones the first column first."""
-    out = np.empty((scores.shape[0], k), np.int64)
-    for request in range(scores.shape[0]):
-        line, best = scores[request], out[request]
+def _top(
+    rows: Int32Array, scores: FloatArray, sources: SourceBits, k: int
+) -> tuple[Int32Array, FloatArray, SourceBits]:
+    """(B, k) of the highest scores, highest first, of equal ones the first column first."""
+    request_count = len(rows)
+    top_rows, top_scores = np.empty((request_count, k), np.int32), np.empty((request_count, k), np.float32)
+    top_sources, best = np.empty((request_count, k), sources.dtype), np.empty(k, np.int64)
+    for request in range(request_count):
+        line = scores[request]
         filled = 0
         for column in range(scores.shape[1]):
             if filled == k and (k == 0 or line[column] <= line[best[k - 1]]):
@@ -181,4 +183,8 @@ def _best_columns(scores: FloatArray, k: int) -> Int64Array:
                 place -= 1
             best[place] = column
             filled = min(filled + 1, k)
-    return out
+        for place in range(k):
+            top_rows[request, place] = rows[request, best[place]]
+            top_scores[request, place] = line[best[place]]
+            top_sources[request, place] = sources[request, best[place]]
+    return top_rows, top_scores, top_sources

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from index.filters.kinds import AttributeKind
 from server.batching import Engine
@@ -52,4 +51,4 @@ class StatefulEngine:
             states = self._reader.read(queries)
         read_us = round((time.perf_counter() - began_s) * 1e6)
         answers, timings = self._engine.answer(queries, states)
-        return answers, replace(timings, state_us=timings.state_us + read_us)
+        return answers, timings._replace(state_us=timings.state_us + read_us)

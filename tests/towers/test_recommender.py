@@ -148,10 +148,10 @@ def test_scores_are_those_of_the_unsplit_ranker(recommender: Recommender, ranker
 def test_top_orders_by_score_and_equal_scores_by_row() -> None:
     candidates = candidates_of([[1, 4, 5, 9], [2, 3, -1, -1]])
     scores = np.array([[0.2, 0.9, 0.2, 0.4], [0.1, 0.3, -1, -1]], np.float32)
-    rows, best, columns = top(candidates, scores, 3)
+    rows, best, sources = top(candidates, scores, 3)
     assert rows.tolist() == [[4, 9, 1], [3, 2, -1]]
     assert best.ravel().tolist() == pytest.approx([0.9, 0.4, 0.2, 0.3, 0.1, -1])
-    assert columns.tolist() == [[1, 3, 0], [1, 0, 2]]
+    assert sources.tolist() == [[2, 4, 1], [2, 1, 3]]
     assert top(candidates, scores, 50)[0].tolist() == [[4, 9, 1, 5], [3, 2, -1, -1]]
     assert [part.shape for part in top(candidates, scores, 0)] == [(2, 0)] * 3
 
@@ -166,9 +166,10 @@ _SCORE = st.sampled_from([-1.0, 0.0, 0.25, 0.5, 0.5, 1.0])  # few, so that equal
 def test_top_is_a_stable_sort_of_each_request(lines: list[list[float]], k: int) -> None:
     scores = np.array(lines, np.float32).reshape(len(lines), -1 if lines and lines[0] else 0)
     rows = np.tile(np.arange(0, 3 * scores.shape[1], 3, dtype=np.int32), (len(lines), 1))
-    found = top(Candidates(rows, np.ones(rows.shape, np.uint8)), scores, k)
+    numbers = np.arange(rows.size, dtype=np.uint32).reshape(rows.shape)
+    found = top(Candidates(rows, numbers), scores, k)
     columns = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    assert found[2].tolist() == columns.tolist()
+    assert found[2].tolist() == np.take_along_axis(numbers, columns, axis=1).tolist()
     assert found[1].tolist() == np.take_along_axis(scores, columns, axis=1).tolist()
     assert found[0].tolist() == (3 * columns).tolist()
 
@@ -180,7 +181,7 @@ def test_top_ranks_infinite_scores_where_they_belong() -> None:
 
 def candidates_of(rows: list[list[int]]) -> Candidates:
     array: Int32Array = np.array(rows, np.int32)
-    return Candidates(array, np.ones(array.shape, np.uint8))
+    return Candidates(array, np.tile(np.arange(1, array.shape[1] + 1, dtype=np.uint32), (len(array), 1)))
 
 
 def _none() -> np.ndarray:

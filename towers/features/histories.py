@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,9 +152,7 @@ class Histories:
 
     def is_target(self, event_type: UInt8Array) -> BoolArray:
         """(n,) whether each type code counts as the goal."""
-        table = np.zeros(256, dtype=np.bool_)
-        table[list(self.target_types)] = True
-        return table[event_type]
+        return _targets(self.target_types)[event_type]
 
     def spans(
         self,
@@ -164,7 +163,7 @@ class Histories:
         extra: ExtraBatch | None = None,
     ) -> HistoryBatch:
         """The events `start[i]:end[i]` (B,) of the log as the history of request `i`; the rest as in `batch`."""
-        targets = self.is_target(np.arange(256, dtype=np.uint8))
+        targets = _targets(self.target_types)
         offsets = np.zeros(len(start) + 1, np.int64) if extra is None else extra.offsets
         events = _NO_EXTRA if extra is None else extra.events
         found = _newest(
@@ -204,6 +203,14 @@ class Histories:
         start = self.offsets[known]
         end = np.where(user_rows >= 0, self.offsets[known + 1], start)
         return self.spans(start, end, as_of_s, event_count_max, extra)
+
+
+@cache
+def _targets(target_types: tuple[int, ...]) -> BoolArray:
+    """(256,) whether each type code counts as the goal; not to be written."""
+    table = np.zeros(256, dtype=np.bool_)
+    table[list(target_types)] = True
+    return table
 
 
 _NO_EXTRA = ExtraEvents(np.zeros(0, np.int32), np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.bool_))

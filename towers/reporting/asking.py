@@ -116,11 +116,10 @@ class Asker:
         if candidates.rows.shape[1] == 0:
             return
         scores = recommender.score(embedded, candidates, recommender.pair_inputs(embedded, candidates))
-        rows, best, columns = top(candidates, scores, out.rows.shape[1])
+        rows, best, sources = top(candidates, scores, out.rows.shape[1])
         lines, width = slice(begin, begin + len(rows)), rows.shape[1]
         out.rows[lines, :width] = rows
         out.scores[lines, :width] = np.where(rows >= 0, best, np.nan)
-        sources = np.take_along_axis(candidates.sources, columns, axis=1)
         out.sources[lines, :width] = np.where(rows >= 0, sources, 0)
 
 
