@@ -13,7 +13,7 @@ import numpy as np
 from towers.compiled import kernel
 from towers.features.histories import BoolArray, FloatArray, HistoryBatch, Int32Array, Int64Array
 from towers.features.item_statistics import STATISTIC_NAMES
-from towers.features.purchases import NEVER_DAYS, Purchases, find_row
+from towers.features.purchases import NEVER_DAYS, Purchases, next_place
 
 ITEM_FEATURES = (
     "log_times",
@@ -111,13 +111,16 @@ def _write_bought(
     times, slow, fast, since, decayed, decayed_fast, own_days, visits, days_since, long = columns
     total, total_fast = totals
     for request in range(candidates.shape[0]):
+        begin, end = offsets[request], offsets[request + 1]
+        group, before = begin, 0
         for column in range(candidates.shape[1]):
             row = candidates[request, column]
             if row < 0:
                 continue
             line = out[request, column]
-            group = find_row(item_row, offsets[request], offsets[request + 1], row)
-            if group < 0:
+            group = next_place(item_row, begin, end, row, group, before)
+            before = row
+            if group == end or item_row[group] != row:
                 line[3] = _NEVER
                 continue
             line[0], line[1], line[2], line[3] = times[group], slow[group], fast[group], since[group]
@@ -142,13 +145,16 @@ def _write_others(
 ) -> None:
     events, since = columns
     for request in range(candidates.shape[0]):
+        begin, end = offsets[request], offsets[request + 1]
+        group, before = begin, 0
         for column in range(candidates.shape[1]):
             row = candidates[request, column]
             if row < 0:
                 continue
-            group = find_row(item_row, offsets[request], offsets[request + 1], row)
+            group = next_place(item_row, begin, end, row, group, before)
+            before = row
             out[request, column, 7] = _NEVER
-            if group >= 0:
+            if group < end and item_row[group] == row:
                 out[request, column, 6], out[request, column, 7] = events[group], since[group]
 
 
@@ -180,7 +186,8 @@ def _sum_by_value(
     visits, last_s = np.empty(room, np.int32), np.empty(room, np.int64)
     weight, long_weight = weights
     decayed[0], share[0], age[0], long[0] = 0, 0, NEVER_DAYS, 0
-    slot_of = np.zeros((attribute_count, code_counts.max()), np.int32)
+    begins = np.cumsum(code_counts) - code_counts
+    slot_of = np.zeros(code_counts.sum(), np.int32)  # one attribute's values after the other's
     end = 1
     for request in range(len(offsets) - 1):
         first = end
@@ -188,11 +195,11 @@ def _sum_by_value(
             if not is_target[event]:
                 continue
             for attribute in range(attribute_count):
-                value = codes[item_row[event], attribute]
-                slot = slot_of[attribute, value]
+                value = begins[attribute] + codes[item_row[event], attribute]
+                slot = slot_of[value]
                 if slot < first:  # of an earlier request, or none
                     slot = end
-                    slot_of[attribute, value] = slot
+                    slot_of[value] = slot
                     decayed[slot], long[slot], visits[slot], last_s[slot] = 0, 0, 0, -1
                     oldest[slot] = age_days[event]
                     end += 1
@@ -209,7 +216,7 @@ def _sum_by_value(
         for column in range(candidates.shape[1]):
             if candidates[request, column] >= 0:
                 for attribute in range(attribute_count):
-                    slot = slot_of[attribute, codes[candidates[request, column], attribute]]
+                    slot = slot_of[begins[attribute] + codes[candidates[request, column], attribute]]
                     slots[request, column, attribute] = slot if slot >= first else 0
     return slots, decayed[:end], share[:end], age[:end], long[:end], days[:end]
 

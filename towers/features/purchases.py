@@ -103,8 +103,8 @@ class Purchases:
 
 
 @kernel
-def find_row(item_row: Int32Array, begin: int, end: int, row: int) -> int:
-    """The place of `row` in the ascending `item_row[begin:end]`, -1 where it is not there."""
+def place_of(item_row: Int32Array, begin: int, end: int, row: int) -> int:
+    """The first place in the ascending `item_row[begin:end]` that does not stand before `row`; `end` if all do."""
     low, high = begin, end
     while low < high:
         middle = (low + high) >> 1
@@ -112,7 +112,24 @@ def find_row(item_row: Int32Array, begin: int, end: int, row: int) -> int:
             low = middle + 1
         else:
             high = middle
-    return low if low < end and item_row[low] == row else -1
+    return low
+
+
+@kernel
+def next_place(item_row: Int32Array, begin: int, end: int, row: int, at: int, before: int) -> int:
+    """As `place_of`, where `at` is that of the row `before`: a few steps, since rows mostly ascend."""
+    if row < before:
+        return place_of(item_row, begin, end, row)
+    while at < end and item_row[at] < row:
+        at += 1
+    return at
+
+
+@kernel
+def find_row(item_row: Int32Array, begin: int, end: int, row: int) -> int:
+    """The place of `row` in the ascending `item_row[begin:end]`, -1 where it is not there."""
+    place = place_of(item_row, begin, end, row)
+    return place if place < end and item_row[place] == row else -1
 
 
 @kernel
