@@ -7,18 +7,15 @@ message is the encoder's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numba
-import numba.extending
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils
 from numpy.typing import NDArray
 
 from server.lists import ListColumns
 from towers.compiled import kernel
+from towers.prefetch import prefetch
 
 FLOAT_SIZE_BYTES = 4
 HEAD_SIZE_BYTES_MAX = 6
@@ -42,29 +39,6 @@ def written_lists(
     return fields
 
 
-def _instructions(function: Callable[..., Any]) -> Any:
-    """What kernels call like a function, and the compiler gets as instructions."""
-    return numba.extending.intrinsic(function)
-
-
-@_instructions
-def _prefetch(_: Any, array: Any, index: Any) -> Any:  # noqa: ARG001 - typed by what the caller hands in
-    """Has the processor fetch array[index] from memory while it does other things: rows lie anywhere in the table."""
-    signature = numba.types.void(array, numba.types.int64)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        begin = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        place = builder.bitcast(builder.gep(begin, [arguments[1]]), ir.IntType(8).as_pointer())
-        flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [place.type, flag, flag, flag])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        for_reading, keep_in_all_caches, of_data = flag(0), flag(3), flag(1)
-        builder.call(function, [place, for_reading, keep_in_all_caches, of_data])
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
 @kernel
 def write_fields(
     text: Any, offsets: Any, rows: Any, counts: Any, scores: Any, sources: Any, source_of_bits: Any, tags: Any
@@ -81,13 +55,13 @@ def write_fields(
             if row < 0 or row >= item_count or not np.isfinite(scores[place, rank]):
                 fit[place] = False
                 break
-            _prefetch(offsets, row)
+            prefetch(offsets, row)
     size_max = np.int64(0)
     for place in range(list_count):
         if fit[place]:
             for rank in range(counts[place]):
                 row = rows[place, rank]
-                _prefetch(text, offsets[row])
+                prefetch(text, offsets[row])
                 size_max += np.int64(offsets[row + 1]) - np.int64(offsets[row])
         size_max += counts[place] * (HEAD_SIZE_BYTES_MAX + FLOAT_SIZE_BYTES + 1) + 2 * HEAD_SIZE_BYTES_MAX
     out, ends = np.empty(size_max, np.uint8), np.empty(list_count, np.int64)

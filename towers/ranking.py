@@ -11,6 +11,7 @@ from towers.compiled import kernel, reordered_kernel
 from towers.features.histories import FloatArray, HistoryBatch, Int32Array
 from towers.features.pairs import pair_feature_names, pair_features
 from towers.features.purchases import Purchases
+from towers.prefetch import AHEAD, prefetch
 from towers.sources.scored import scratch
 
 SOURCE_FEATURES = ("from_two_tower", "from_buy_again", "from_popular", "from_similar")
@@ -78,7 +79,11 @@ def _write_own(
     """The columns of `out` from `first` on: similarity and sources."""
     for request in range(rows.shape[0]):
         user = user_vectors[request]
+        for column in range(min(AHEAD, rows.shape[1])):
+            prefetch(item_vectors, rows[request, column])
         for column in range(rows.shape[1]):
+            if column + AHEAD < rows.shape[1]:
+                prefetch(item_vectors, rows[request, column + AHEAD])
             if rows[request, column] < 0:
                 continue
             item, line = item_vectors[rows[request, column]], out[request, column]

@@ -14,6 +14,7 @@ from towers.compiled import kernel
 from towers.features.histories import BoolArray, FloatArray, HistoryBatch, Int32Array, Int64Array
 from towers.features.item_statistics import STATISTIC_NAMES
 from towers.features.purchases import NEVER_DAYS, Purchases, next_place
+from towers.prefetch import AHEAD, prefetch
 
 ITEM_FEATURES = (
     "log_times",
@@ -214,6 +215,8 @@ def _sum_by_value(
             known = oldest[slot] - age[slot] + _VALUE_INTERVAL_DAYS * _VALUE_INTERVAL_VISITS
             days[slot] = known / (np.float32(visits[slot] - 1) + _VALUE_INTERVAL_VISITS)
         for column in range(candidates.shape[1]):
+            if column + AHEAD < candidates.shape[1]:
+                prefetch(codes, candidates[request, column + AHEAD])
             if candidates[request, column] >= 0:
                 for attribute in range(attribute_count):
                     slot = slot_of[begins[attribute] + codes[candidates[request, column], attribute]]

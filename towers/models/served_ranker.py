@@ -14,6 +14,7 @@ import torch
 from towers.compiled import reordered_kernel
 from towers.features.histories import FloatArray, Int32Array
 from towers.models.ranker import Ranker
+from towers.prefetch import AHEAD, prefetch
 from towers.settings import HeadWeights
 
 BUYS_ALONE = HeadWeights()
@@ -92,7 +93,11 @@ def _rectify(rows: Int32Array, request_part: FloatArray, item_part: FloatArray, 
     width = rows.shape[1]
     for request in range(rows.shape[0]):
         own = request_part[request]
+        for column in range(min(AHEAD, width)):
+            prefetch(item_part, rows[request, column])
         for column in range(width):
+            if column + AHEAD < width:
+                prefetch(item_part, rows[request, column + AHEAD])
             line, item = hidden[request * width + column], item_part[max(rows[request, column], 0)]
             for place in range(len(own)):
                 line[place] = max(line[place] + own[place] + item[place], np.float32(0))
