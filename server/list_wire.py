@@ -39,6 +39,11 @@ def written_lists(
     return fields
 
 
+def warm() -> None:
+    """Compiles what answers need, or loads it from where it is kept."""
+    written_lists(ListColumns.of(["-"], [0.0], [0]), np.zeros(3, np.uint8), np.zeros(1, np.uint8))
+
+
 @kernel
 def write_fields(
     text: Any, offsets: Any, rows: Any, counts: Any, scores: Any, sources: Any, source_of_bits: Any, tags: Any

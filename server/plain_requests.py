@@ -103,6 +103,11 @@ _POLICIES = (None, RepeatPolicy.ALLOW, RepeatPolicy.EXCLUDE_BOUGHT)
 """By their number on the wire; unspecified is the placement's own."""
 
 
+def warm() -> None:
+    """Compiles what requests need, or loads it from where it is kept."""
+    scan_requests(np.frombuffer(_NOT_PLAIN, np.uint8), np.ones(1, np.int64), 1)
+
+
 @kernel
 def scan_requests(data: Any, ends: Any, id_bytes_max: Any) -> Any:
     """(n, _COLUMNS) int64: what stands where in n messages, one after the other in `data`, up to `ends` (n,).

@@ -19,11 +19,9 @@ from safetensors.numpy import save_file
 from index.int8_exact import Int8ExactSearcher
 from index.item_ids import ItemIds
 from index.storage import index_file_name, save_searcher
-from server.config import ServerConfig
+from server import list_wire, plain_requests
 from server.config_requests import default_placements
-from server.decoding import Decoder
 from server.domain import RecommendQuery, RepeatPolicy, Shopper
-from server.encoding import encode_recommend
 from server.engine import Engine
 from server.fitness import ITEM_IDS_FILE, USER_IDS_FILE
 from server.golden import write_golden
@@ -32,7 +30,6 @@ from server.serving_model import ServingModel
 from server.state.packed import RECORD_DTYPE, item_hash
 from server.state.recent import ShopperStates
 from server.threads import compute_on_one_thread
-from server.waiting import Answered
 from towers.candidates import ItemTable, code_counts
 from towers.features.histories import Histories
 from towers.features.item_statistics import STATISTIC_NAMES
@@ -61,20 +58,19 @@ def warm() -> None:
             serving = open_serving_model(_Files(Path(directory)), examined=True)
             write_golden(serving, _USER_IDS, _ITEM_IDS, _NOW_S)
             _answer_with_states(serving)
+            list_wire.warm()
+            plain_requests.warm()
     except OSError:
         pass  # the first worker to start compiles for the others, or each loads for itself
 
 
 def _answer_with_states(serving: ServingModel) -> None:
-    """What golden queries do not meet: an event that the generation does not hold, requests and answers as bytes."""
+    """What golden queries do not meet: an event that the generation does not hold."""
     events = np.zeros(1, RECORD_DTYPE)
     events["item_hash"], events["time_s"], events["position_ms"] = item_hash(_ITEM_IDS[0]), _NOW_S - 1, 1.0
     states = ShopperStates(np.array([0, 1], np.int64), events, np.zeros(1), np.zeros(1, np.uint8))
     query = RecommendQuery("home", Shopper(_USER_IDS[0]), _NOW_S, len(_ITEM_IDS), RepeatPolicy.ALLOW)
-    engine = Engine(serving, default_placements())
-    [answer], timings = engine.answer([query], states)
-    encode_recommend("rehearsal", query, Answered(answer, 0.0, timings), timings=False)
-    Decoder(ServerConfig(), engine.event_types, engine.context_columns).plain([b""], _NOW_S)
+    Engine(serving, default_placements()).answer([query], states)
 
 
 @dataclass(frozen=True)

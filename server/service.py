@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 from twinrank.v1 import recommendation_pb2 as pb
 
+from server import list_wire, plain_requests
 from server.admission import Admission
 from server.batching import MicroBatcher
 from server.call import Call, RequestIds
@@ -49,6 +50,8 @@ class RecommendationService:
     """The unary methods, and what streams share with them: the decoder, the batcher, the ids."""
 
     def __init__(self, config: ServerConfig, batcher: MicroBatcher) -> None:
+        list_wire.warm()  # or the first call would wait for it, longer than its deadline
+        plain_requests.warm()
         limits = config.limits
         self._config = config
         self.batcher = batcher
