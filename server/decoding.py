@@ -71,7 +71,8 @@ class Decoder:
         self._context_columns = frozenset(context_columns)
         self._filters = FilterDecoder(config.limits, attributes)
         tolerance_s = math.inf if config.time.replay_allowed else config.time.request_time_tolerance_s
-        self._plain = PlainRequests(self._placements, DEFAULT_PLACEMENT, self._id_bytes_max, tolerance_s)
+        sizes = (self._id_bytes_max, config.limits.message_size_bytes_max)
+        self._plain = PlainRequests(self._placements, DEFAULT_PLACEMENT, *sizes, tolerance_s)
 
     def plain(self, raws: Sequence[bytes], now_s: float) -> list[PlainRequest | None]:
         """For each RecommendRequest, as its bytes, what `recommend` makes of it; None: ask that. Does not raise."""

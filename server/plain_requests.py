@@ -60,17 +60,21 @@ class PlainRequests:
         placements: Mapping[str, PlacementLimits],
         default_placement: str,
         id_bytes_max: int,
+        size_bytes_max: int,
         time_tolerance_s: float,
     ) -> None:
-        """`time_tolerance_s`: how far from now a request's time may lie; infinite where replay is allowed."""
+        """`size_bytes_max`: of a whole message. `time_tolerance_s`: how far from now a request's time may lie; infinite
+        where replay is allowed."""
         self._placements = placements
         self._default_placement = default_placement
         self._id_bytes_max = id_bytes_max
+        self._size_bytes_max = min(size_bytes_max, _SIZE_BYTES_MAX)
         self._time_tolerance_s = time_tolerance_s
 
     def decode(self, raws: Sequence[bytes], now_s: float) -> list[PlainRequest | None]:
         """For each RecommendRequest, as its bytes, what it asks; None where a second look is needed."""
-        short = [raw if len(raw) <= _SIZE_BYTES_MAX else _NOT_PLAIN for raw in raws]
+        size_bytes_max = self._size_bytes_max
+        short = [raw if len(raw) <= size_bytes_max else _NOT_PLAIN for raw in raws]
         data = b"".join(short)
         ends = np.fromiter(accumulate(map(len, short)), np.int64, len(short))
         noted = scan_requests(np.frombuffer(data, np.uint8), ends, self._id_bytes_max)

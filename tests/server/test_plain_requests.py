@@ -13,7 +13,7 @@ from server.config import ServerConfig
 from server.decoding import Decoder, parse
 from server.errors import InvalidRequest, MalformedMessage
 from server.plain_requests import PlainRequest
-from tests.server.wrong_requests import CASES, broken, good_requests
+from tests.server.wrong_requests import CASES, broken
 from tests.server.wrong_requests import NOW_S as WRONG_S
 
 NOW_S = 1_793_700_000.25
@@ -109,9 +109,18 @@ def test_what_most_requests_say_is_plain(fields: dict[str, Any]) -> None:
 
 
 def test_wrong_requests_are_left_to_the_decoder() -> None:
-    good = good_requests("item-1")["Recommend"]
-    wrong = [broken(good, case).SerializeToString() for case in CASES["Recommend"]]
-    assert DECODER.plain(wrong, WRONG_S) == [None] * len(wrong)
+    good = pb.RecommendRequest(user_id="anna")  # plain, so that only what a case breaks can keep it from being so
+    assert DECODER.plain([good.SerializeToString()], WRONG_S) != [None]
+    for case in CASES["Recommend"]:
+        assert DECODER.plain([broken(good, case).SerializeToString()], WRONG_S) == [None], case
+
+
+def test_a_message_above_the_servers_own_limit_is_not_plain() -> None:
+    raw = pb.RecommendRequest(user_id="anna").SerializeToString()
+    for size_bytes_max, plain in ((len(raw), True), (len(raw) - 1, False)):
+        limits = CONFIG.limits.model_copy(update={"message_size_bytes_max": size_bytes_max})
+        decoder = Decoder(CONFIG.model_copy(update={"limits": limits}), (), ())
+        assert (decoder.plain([raw], NOW_S) != [None]) is plain
 
 
 def test_a_long_message_is_not_looked_at() -> None:
