@@ -115,6 +115,12 @@ def test_wrong_requests_are_left_to_the_decoder() -> None:
         assert DECODER.plain([broken(good, case).SerializeToString()], WRONG_S) == [None], case
 
 
+@pytest.mark.parametrize("field", ["request_id", "placement", "user_id", "visitor_id", "session_id"])
+def test_an_id_that_is_one_byte_too_long_is_not_plain(field: str) -> None:
+    raw = pb.RecommendRequest(**{field: "x" * (CONFIG.limits.id_bytes_max + 1)}).SerializeToString()
+    assert DECODER.plain([raw], NOW_S) == [None]
+
+
 def test_a_message_above_the_servers_own_limit_is_not_plain() -> None:
     raw = pb.RecommendRequest(user_id="anna").SerializeToString()
     for size_bytes_max, plain in ((len(raw), True), (len(raw) - 1, False)):
