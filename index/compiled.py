@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+import numpy.typing as npt
 from numba.core.caching import FunctionCache
 
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound=np.generic)
 
 _NOWHERE = "compiled kernels are kept nowhere, so every process compiles them; NUMBA_CACHE_DIR names a writable place"
 
@@ -30,6 +33,13 @@ def kernel(function: F) -> F:
     except RuntimeError:  # numba found no place that it can write
         warnings.warn(_NOWHERE, stacklevel=1)  # the same place for all kernels, so that it is said once
     return cast(F, dispatcher)
+
+
+def read_only(values: npt.NDArray[S]) -> npt.NDArray[S]:
+    """The same memory under one type, mapped or not, so that kernels are compiled once."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 class _Cache(FunctionCache):

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
 
+from index.compiled import read_only
 from index.int8_blocks import BLOCK_SIZE, Blocks, block_size_bytes, encode
 from index.int8_filtered import search_allowed_lists
 from index.int8_kernels import search_lists
@@ -145,7 +146,7 @@ class Int8ListsSearcher:
         if len(queries):
             search_allowed_lists(
                 np.ascontiguousarray(queries),
-                _read_only(allowed),
+                read_only(allowed),
                 scored_min,
                 self.probe_count,
                 self._centroids.data,
@@ -157,13 +158,6 @@ class Int8ListsSearcher:
                 rows,
             )
         return scores, rows
-
-
-def _read_only(values: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The same bytes under one type, so that kernels are compiled once."""
-    view = values.view()
-    view.flags.writeable = False
-    return view
 
 
 def warm() -> None:

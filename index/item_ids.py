@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from index.compiled import read_only
 from index.hashed_rows import rows_of_hashes
 
 ItemId = NewType("ItemId", str)
@@ -99,7 +100,7 @@ class ItemIds:
     ) -> None:
         self._blob = blob
         self._text = np.frombuffer(blob, np.uint8)
-        self._offsets = _read_only(offsets)  # mapped or not: machine code is made for one type of array
+        self._offsets = read_only(offsets)  # mapped or not: machine code is made for one type of array
         self._hashes = hashes
         self._hash_rows = hash_rows
         _check(blob, offsets, hashes, hash_rows)
@@ -231,12 +232,6 @@ class ItemIds:
                 return row
             position += 1
         return -1
-
-
-def _read_only(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    view = values.view()
-    view.flags.writeable = False
-    return view
 
 
 def _encode(item_id: str, row: int) -> bytes:
