@@ -1,6 +1,7 @@
 """The engine and the plain pipeline with no network, in batches: a process of its own; its last line is JSON.
 
-`python -m tests.benchmarks.in_process engine|stateless|plain|overlap --root … --users … --as-of … [--seconds …]`
+`python -m tests.benchmarks.in_process engine|stateless|plain|overlap --root … --users … --as-of … [--seconds …]
+[--batch-size …]`
 
 `engine` is what the fronts ask: it reads the recent states of each batch from a store, whose CPU counts. `stateless` is
 the same without a store.
@@ -82,11 +83,11 @@ def measure(
     user_ids: Sequence[str],
     seconds: float,
     store: psutil.Process | None = None,
+    batch_size: int = BATCH_SIZE,
 ) -> dict[str, float]:
     """CPU and time of batches, one after the other; a latency is that of a whole batch. `store`: its CPU counts."""
-    batches = itertools.cycle(
-        [user_ids[start : start + BATCH_SIZE] for start in range(0, len(user_ids) - BATCH_SIZE + 1, BATCH_SIZE)]
-    )
+    starts = range(0, len(user_ids) - batch_size + 1, batch_size)
+    batches = itertools.cycle([user_ids[start : start + batch_size] for start in starts])
     until = time.perf_counter() + WARM_UP_S
     while time.perf_counter() < until:
         ask(next(batches))
@@ -99,8 +100,8 @@ def measure(
         started = time.perf_counter()
         answered = ask(next(batches))
         latencies_ms.append((time.perf_counter() - started) * 1e3)
-        assert len(answered) == BATCH_SIZE
-    count, elapsed_s, cpu_s = len(latencies_ms) * BATCH_SIZE, time.perf_counter() - began, time.process_time() - cpu
+        assert len(answered) == batch_size
+    count, elapsed_s, cpu_s = len(latencies_ms) * batch_size, time.perf_counter() - began, time.process_time() - cpu
     cpu_s += _cpu_s(store) - store_cpu
     return {
         "rps": count / elapsed_s,
@@ -135,18 +136,24 @@ def main() -> None:
     parser.add_argument("--users", type=Path, required=True)
     parser.add_argument("--as-of", type=float, required=True)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     arguments = parser.parse_args()
+    asked = (arguments.seconds, None, arguments.batch_size)
     user_ids, as_of_s = arguments.users.read_text().split(), arguments.as_of
     if arguments.what == "overlap":
         print(json.dumps(overlap(arguments.root, user_ids, as_of_s)))
     elif arguments.what == "plain":
         ask = ask_plain(PlainPipeline.open(arguments.root), as_of_s)
-        print(json.dumps(measure(ask, user_ids, arguments.seconds)))
+        print(json.dumps(measure(ask, user_ids, *asked)))
     elif arguments.what == "stateless":
-        print(json.dumps(measure(ask_engine(open_engine(arguments.root), as_of_s), user_ids, arguments.seconds)))
+        print(json.dumps(measure(ask_engine(open_engine(arguments.root), as_of_s), user_ids, *asked)))
     else:
         with with_states(open_engine(arguments.root)) as (engine, store):
-            print(json.dumps(measure(ask_engine(engine, as_of_s), user_ids, arguments.seconds, store)))
+            print(
+                json.dumps(
+                    measure(ask_engine(engine, as_of_s), user_ids, arguments.seconds, store, arguments.batch_size)
+                )
+            )
 
 
 if __name__ == "__main__":
