@@ -24,21 +24,22 @@ class Admission:
         self._on_empty: Callable[[], object] | None = None
         self.in_flight_count = 0
 
-    def enter(self) -> None:
-        """Takes a permit; whoever took one calls `leave` exactly once. Raises `TooManyInFlight`, `ShuttingDown`."""
+    def enter(self, count: int = 1) -> None:
+        """Takes permits, all or none; each is given back by `leave` exactly once. Raises `TooManyInFlight`,
+        `ShuttingDown`."""
         with self._lock:
             if self._closed:
                 raise ShuttingDown
-            if self.in_flight_count < self._in_flight_max:
-                self.in_flight_count += 1
+            if self.in_flight_count + count <= self._in_flight_max:
+                self.in_flight_count += count
                 return
         raise TooManyInFlight(f"{self._in_flight_max} {self._what} are in flight already", self._retry_after_ms)
 
-    def leave(self) -> None:
-        """Gives the permit back."""
+    def leave(self, count: int = 1) -> None:
+        """Gives permits back."""
         with self._lock:
-            assert self.in_flight_count > 0, "more permits came back than went out"
-            self.in_flight_count -= 1
+            assert self.in_flight_count >= count, "more permits came back than went out"
+            self.in_flight_count -= count
             on_empty = self._on_empty if self.in_flight_count == 0 else None
         if on_empty is not None:
             on_empty()

@@ -60,14 +60,14 @@ class AttributionToken:
 
 def encode_token(request_id: str, generation_id: str, placement: str, request_time_s: float) -> bytes:
     """As `AttributionToken.encode`, in ASCII, for the hot path: what most lists share is made once."""
-    shared, rest = _same_for_many(generation_id, placement)
+    shared, rest = same_for_many(generation_id, placement)
     request = request_id.encode()[:TEXT_SIZE_BYTES_MAX]
     own = b"%b%c%b%b" % (rest, len(request), request, _TIME.pack(int(request_time_s * 1000)))
     return shared + b2a_base64(own, newline=False).translate(_URL_SAFE, b"=")
 
 
 @lru_cache(maxsize=256)
-def _same_for_many(generation_id: str, placement: str) -> tuple[bytes, bytes]:
+def same_for_many(generation_id: str, placement: str) -> tuple[bytes, bytes]:
     """The beginning of a token, and what of it is too short for base64; a server has few placements and generations."""
     begin = bytes((VERSION,)) + b"".join(
         bytes((len(text),)) + text

@@ -19,7 +19,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
@@ -28,7 +28,7 @@ from index.filters.kinds import AttributeKind
 from server.domain import Answer, BatchTimings, Query
 from server.errors import DeadlinePassed, EngineFault, NoGeneration, QueueFull, ShuttingDown
 from server.state.recent import ShopperStates
-from server.waiting import Answered, Awaited, Desk, Entry, LoopWaiter, Outcome
+from server.waiting import Answered, Awaited, Entry, LoopWaiter, Outcome
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -182,20 +182,18 @@ class MicroBatcher:
             raise QueueFull(f"{self._queue_length_max} queries may wait for the engine", self._retry_after_ms)
         return now_s
 
-    def put(self, entry: _AnyEntry) -> None:
-        """Queues an entry that has passed `check`, and that the caller will `serve`."""
-        self._queue.append(entry)
+    def put(self, entries: Iterable[_AnyEntry]) -> None:
+        """Queues entries that have passed `check`, and that the caller will `serve`."""
+        self._queue.extend(entries)
 
     def serve(self) -> None:
         """Answers one batch of what waits, if anything does; waits for the engine while another thread has it."""
         with self._serving:
             pulled = self._pull(time.monotonic())
             outcomes = self._work_whatever_happens(pulled)
-        desks: defaultdict[Desk[Any], list[tuple[Any, Outcome]]] = defaultdict(list)
-        for entry, outcome in outcomes:
-            desks[entry.desk].append((entry.waiter, outcome))
-        for desk, told in desks.items():
-            desk(told)
+        desks = {entry.desk for entry, _ in outcomes}
+        for desk in desks:
+            desk(outcomes if len(desks) == 1 else [told for told in outcomes if told[0].desk == desk])
 
     def _run(self) -> None:
         while not self._closed or self._queue:
@@ -220,7 +218,7 @@ class MicroBatcher:
         queue = self._queue
         while queue and len(alive) < self._batch_size_max:
             entry = queue.popleft()
-            if entry.waiter.done():
+            if entry.done():
                 gone_count += 1
             elif entry.deadline_s <= now_s:
                 late.append(entry)
@@ -265,7 +263,7 @@ class MicroBatcher:
             outcomes: _Outcomes = []
             timings = _NO_TIMINGS
             for entry in entries:
-                if entry.waiter.done():
+                if entry.done():
                     continue
                 if entry.deadline_s <= time.monotonic():
                     outcomes.append((entry, DeadlinePassed("the engine could begin")))
@@ -278,15 +276,15 @@ class MicroBatcher:
             for entry, answer in zip(entries, answers, strict=True)
         ], timings
 
-    def _tell_on_loop(self, told: Sequence[tuple[LoopWaiter, Outcome]]) -> None:
+    def _tell_on_loop(self, told: Sequence[tuple[Entry[LoopWaiter], Outcome]]) -> None:
         assert self._loop is not None, "nothing is queued for the loop before start"
         self._loop.call_soon_threadsafe(_tell, told)
 
 
-def _tell(told: Sequence[tuple[LoopWaiter, Outcome]]) -> None:
-    for waiter, outcome in told:
-        if not waiter.done():  # else the caller went while the engine worked
-            waiter.answered(outcome)
+def _tell(told: Sequence[tuple[Entry[LoopWaiter], Outcome]]) -> None:
+    for entry, outcome in told:
+        if not entry.done():  # else the caller went while the engine worked
+            entry.waiter.answered(outcome)
 
 
 _NO_TIMINGS = BatchTimings(state_us=0, user_tower_us=0, retrieve_us=0, rank_us=0, batch_size=0)

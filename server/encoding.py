@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from math import isfinite
 
@@ -15,15 +16,19 @@ from server.domain import (
     Answer,
     FilterRefused,
     ItemExplanation,
+    Query,
     RecommendAnswer,
     RecommendQuery,
     ScoreAnswer,
     SimilarItemsAnswer,
+    SimilarItemsQuery,
     Source,
     StateGap,
 )
 from server.errors import EngineFault, InvalidRequest, Violation
 from server.list_wire import written_lists
+from server.lists import ListColumns
+from server.response_wire import ResponseFields, SharedFields, written_responses
 from server.waiting import Answered
 from server.wire import embedded, tag, text_field
 from towers.sources.settings import FURTHER
@@ -73,14 +78,15 @@ _GENERATION_ID_FIELD = pb.RecommendResponse.GENERATION_ID_FIELD_NUMBER
 _RESPONSES_FIELD = pb.BatchRecommendResponse.RESPONSES_FIELD_NUMBER
 _STREAM_RESPONSE_FIELD = pb.StreamRecommendResponse.RESPONSE_FIELD_NUMBER
 _UINT32_MAX = 2**32 - 1
+_UNFIT = "a score is not a finite number, or a place has no item"
+_FIELDS = ResponseFields(np.array([tag(_REQUEST_ID_FIELD), tag(_TOKEN_FIELD)], np.uint8), _TAGS, _FIRST_SOURCES)
 
 
 def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered, *, timings: bool) -> bytes:
     """The list of one query as a RecommendResponse, with the token that ties later events to it."""
     answer = answered.answer
     if not isinstance(answer, RecommendAnswer):
-        refuse(answer)
-        raise EngineFault(f"a RecommendQuery was answered with {type(answer).__name__}")
+        raise _no_answer(answer, RecommendQuery)
     generation_id = answer.generation_id
     token = encode_token(request_id, generation_id, query.placement, query.request_time_s)
     usual = (
@@ -94,6 +100,43 @@ def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered,
     return b"".join(usual)
 
 
+def encode_recommends(
+    request_ids: Sequence[str], queries: Sequence[RecommendQuery], answers: Sequence[Answer]
+) -> list[bytes | Exception]:
+    """As `encode_recommend` of each, without timings, at a fraction of its cost; or the error that it would raise."""
+    encoded: list[bytes | Exception] = []
+    alike: defaultdict[tuple[ListColumns, str, str], list[tuple[int, RecommendAnswer]]] = defaultdict(list)
+    for number, (query, answer) in enumerate(zip(queries, answers, strict=True)):
+        if isinstance(answer, RecommendAnswer):
+            alike[answer.lists, answer.generation_id, query.placement].append((number, answer))
+            encoded.append(b"")
+        else:
+            encoded.append(_no_answer(answer, RecommendQuery))
+    for (lists, generation_id, placement), members in alike.items():
+        written = written_responses(
+            _FIELDS,
+            _shared_fields(generation_id, placement),
+            lists,
+            [answer.place for _, answer in members],
+            [request_ids[number].encode() for number, _ in members],
+            [queries[number].request_time_s for number, _ in members],
+        )
+        for (number, answer), response in zip(members, written, strict=True):
+            if response is None:
+                encoded[number] = EngineFault(_UNFIT)
+            elif answer.shortfall or answer.gap or queries[number].explain:
+                encoded[number] = response + _unusual(queries[number], answer, None)
+            else:
+                encoded[number] = response
+    return encoded
+
+
+@lru_cache(maxsize=256)
+def _shared_fields(generation_id: str, placement: str) -> SharedFields:
+    """A server has few placements and generations."""
+    return SharedFields.of(generation_id, placement, _generation_id(generation_id))
+
+
 def _columns(answer: RecommendAnswer) -> memoryview:
     """Ids, scores and sources; those of the whole batch are written when its first list is asked for."""
     lists = answer.lists
@@ -101,7 +144,7 @@ def _columns(answer: RecommendAnswer) -> memoryview:
         lists.encoded = written_lists(lists, _TAGS, _FIRST_SOURCES)
     columns = lists.encoded[answer.place]
     if columns is None:
-        raise EngineFault("a score is not a finite number, or a place has no item")
+        raise EngineFault(_UNFIT)
     return columns
 
 
@@ -126,10 +169,11 @@ def _unusual(query: RecommendQuery, answer: RecommendAnswer, timed: Answered | N
     return response.SerializeToString()
 
 
-def refuse(answer: Answer) -> None:
-    """Raises InvalidRequest for a query that the generation which came to answer it could not be asked."""
+def _no_answer(answer: Answer, asked: type[Query]) -> Exception:
+    """InvalidRequest for a query that the generation which came to answer it could not be asked; else our fault."""
     if isinstance(answer, FilterRefused):
-        raise InvalidRequest([Violation(answer.field, answer.description)])
+        return InvalidRequest([Violation(answer.field, answer.description)])
+    return EngineFault(f"a {asked.__name__} was answered with {type(answer).__name__}")
 
 
 def encode_batch_recommend(responses: Iterable[bytes]) -> bytes:
@@ -158,8 +202,7 @@ def encode_similar_items(request_id: str, answered: Answered) -> bytes:
     """The neighbours of one item, as a SimilarItemsResponse."""
     answer = answered.answer
     if not isinstance(answer, SimilarItemsAnswer):
-        refuse(answer)
-        raise EngineFault(f"a SimilarItemsQuery was answered with {type(answer).__name__}")
+        raise _no_answer(answer, SimilarItemsQuery)
     _check_columns(answer.item_ids, answer.scores, answer.scores)
     response = pb.SimilarItemsResponse(
         request_id=request_id, item_ids=answer.item_ids, scores=answer.scores, generation_id=answer.generation_id

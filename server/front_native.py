@@ -27,9 +27,9 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from grpc import aio
@@ -39,15 +39,15 @@ from server.call import Call
 from server.config import ServerConfig
 from server.connections import end_connections
 from server.decoding import parse
+from server.encoding import encode_recommends
 from server.errors import DeadlinePassed, MessageTooLarge, ShuttingDown
 from server.front_grpcio import RECOMMENDATION_SERVICE, SHUTDOWN_HOLD_S, address_of
 from server.logs import RequestLog
 from server.metrics import Metrics
-from server.native_replies import Held, Part, PlainReply, Reply
-from server.plain_requests import PlainRequest
+from server.native_replies import Held, Part, PlainReply, Reply, Sent
 from server.service import RecommendationService, UnaryMethod
 from server.status import encode_status, status_of
-from server.waiting import Answered, Entry, Outcome
+from server.waiting import Answered, Desk, Entry, Outcome
 
 if TYPE_CHECKING:
     from pygrpc_native._native import DetailedEvent  # in its stub only
@@ -95,7 +95,7 @@ class NativeFront:
         self._relief_near = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._fallback = fallback
-        self.tell = self._tell  # one bound method for all entries: the batcher looks desks up
+        self._desk: Desk[Any] = self._tell  # one bound method for all entries: the batcher compares desks
         self._front = NativeGrpcFront(
             address_of(listen.host, listen.port),
             [(f"/{RECOMMENDATION_SERVICE}/{method.name}", False) for method in self._methods],
@@ -129,29 +129,54 @@ class NativeFront:
         await self._fallback.stop(None)
         shutil.rmtree(self._fallback_dir, ignore_errors=True)
 
-    def finish(self, reply: Reply | PlainReply, outcome: Sequence[Answered] | Exception, sent: list[Call]) -> None:
+    def finish(self, reply: Reply, outcome: Sequence[Answered] | Exception, sent: Sent) -> None:
         """Sends the answer or the status of a call, unless the call is over; does not raise. On any thread.
 
         What was sent with an answer is added to `sent`, to be counted; anything else is counted here.
         """
-        if self._calls.pop(reply.call_id, None) is None:
+        if not self._end(reply):
             return
+        if isinstance(outcome, Exception):
+            self._fail(reply.call_id, reply.call, outcome)
+            return
+        reply.call.answered = outcome[0]
+        try:
+            encoded: bytes | Exception = reply.encode(outcome)
+        except Exception as error:
+            encoded = error
+        self._send(reply, encoded, sent)
+
+    def _finish_plain(self, replies: Sequence[PlainReply], answers: Sequence[Answered], sent: Sent) -> None:
+        """As `finish`, of all plain requests that a batch has answered."""
+        alive = [(reply, answered) for reply, answered in zip(replies, answers, strict=True) if self._end(reply)]
+        encoded: list[bytes] | list[bytes | Exception] | list[Exception]
+        try:
+            encoded = encode_recommends(
+                [reply.request_id for reply, _ in alive],
+                [reply.query for reply, _ in alive],
+                [answered.answer for _, answered in alive],
+            )
+        except Exception as error:
+            encoded = [error] * len(alive)
+        for (reply, answered), response in zip(alive, encoded, strict=True):
+            reply.outcome = answered
+            self._send(reply, response, sent)
+
+    def _end(self, reply: Reply | PlainReply) -> bool:
+        """Takes a call out of the table, with its permit; False where another thread has."""
+        if self._calls.pop(reply.call_id, None) is None:
+            return False
         reply.over = True
         self._service.admission.leave()
-        call = reply.call
-        if isinstance(outcome, Exception):
-            self._fail(reply.call_id, call, outcome)
-            return
-        call.answered = outcome[0]
-        try:
-            encoded = reply.encode(outcome)
-        except Exception as error:
-            self._fail(reply.call_id, call, error)
-            return
-        if self._front.respond(reply.call_id, encoded):
-            sent.append(call)
+        return True
+
+    def _send(self, reply: Reply | PlainReply, encoded: bytes | Exception, sent: Sent) -> None:
+        if isinstance(encoded, Exception):
+            self._fail(reply.call_id, reply.call, encoded)
+        elif self._front.respond(reply.call_id, encoded):
+            sent.append(reply)
         else:
-            self._count_gone(call)
+            self._count_gone(reply)
 
     def _run(self) -> None:
         while (received := self._receive()) is not None:
@@ -163,8 +188,9 @@ class NativeFront:
                     self._look_at_timers()
                 if self._batcher.queue_length:
                     self._serve()
-            except Exception:  # the thread is the only one: it must outlive whatever a burst does
+            except Exception as error:  # the thread is the only one: it must outlive whatever a burst does
                 _LOGGER.exception("a burst could not be answered", call_count=len(burst))
+                self._give_up(burst, error)
 
     def _receive(self) -> tuple[list[DetailedEvent], float] | None:
         """Events, and since when the first of them may have been there; waits while there is nothing to do."""
@@ -194,27 +220,68 @@ class NativeFront:
         finally:
             self._serving_since_s = None
 
-    def _tell(self, told: Sequence[tuple[Reply | PlainReply | Part, Outcome]]) -> None:
+    def _tell(self, told: Sequence[tuple[Entry[Reply | Part] | PlainReply, Outcome]]) -> None:
         """The desk of all queries: sends what has become complete, and counts it at once."""
-        sent: list[Call] = []
-        for waiter, outcome in told:
-            waiter.answered(outcome, sent)
+        sent: Sent = []
+        plain: list[PlainReply] = []
+        answers: list[Answered] = []
+        for entry, outcome in told:
+            if not isinstance(entry, PlainReply):
+                entry.waiter.answered(outcome, sent)
+            elif not isinstance(outcome, Exception):
+                plain.append(entry)
+                answers.append(outcome)
+            elif self._end(entry):
+                self._fail(entry.call_id, entry.call, outcome)
+        self._finish_plain(plain, answers, sent)
         now_s = time.monotonic()
-        seconds = [now_s - call.started_s for call in sent]
+        seconds = [now_s - reply.queued_at_s for reply in sent]
         by_method: defaultdict[str, list[float]] = defaultdict(list)
-        for call, its_seconds in zip(sent, seconds, strict=True):
-            by_method[call.method].append(its_seconds)
+        for reply, its_seconds in zip(sent, seconds, strict=True):
+            by_method[reply.method].append(its_seconds)
         self._metrics.calls_answered(by_method)
         self._request_log.answered_together(sent, seconds)
 
     def _take(self, burst: Sequence[DetailedEvent], came_at_s: float) -> None:
         """Begins calls and queues what they ask. `came_at_s`: no call is counted as younger than that."""
         now_s = self._looked_at_s = time.monotonic()
-        plain = iter(
+        asked = iter(
             self._service.plain([event[3] for event in burst if event[2] == _RECOMMEND and event[3] is not None])
         )
-        for kind, call_id, method_number, raw, _, details in burst:
-            asked = next(plain) if method_number == _RECOMMEND and raw is not None else None
+        plain: list[PlainReply] = []
+        others: list[DetailedEvent] = []
+        for event in burst:
+            _, call_id, method_number, raw, _, details = event
+            request = next(asked) if method_number == _RECOMMEND and raw is not None else None
+            if request is None or details is None:
+                others.append(event)
+                continue
+            metadata, _, remaining_s = details
+            deadline_s = now_s + (self._default_deadline_s if remaining_s is None else remaining_s)
+            request_id, query = request
+            request_id = self._service.request_ids.of(request_id)
+            plain.append(
+                PlainReply(
+                    self._desk,
+                    call_id,
+                    metadata,
+                    came_at_s,
+                    deadline_s,
+                    request_id,
+                    query,
+                    own_deadline=remaining_s is None,
+                )
+            )
+        if plain:
+            self._begin_plain(plain)
+        for (
+            kind,
+            call_id,
+            method_number,
+            raw,
+            _,
+            details,
+        ) in others:  # a caller who has gone may be among the plain ones
             if kind != EVENT_CALL or raw is None or details is None:
                 self._caller_gone(call_id)
                 continue
@@ -223,65 +290,74 @@ class NativeFront:
             given_s = self._default_deadline_s if remaining_s is None else remaining_s
             call = Call(method.name, came_at_s, now_s + given_s, metadata.__iter__)
             try:
-                if asked is None:
-                    self._begin(call_id, method, raw, call, own_deadline=remaining_s is None)
-                else:
-                    self._begin_plainly(call_id, asked, call, own_deadline=remaining_s is None)
-            except ShuttingDown:
-                # As in the grpcio front: held until its connection ends, and its retry goes elsewhere.
-                self._set_timer(now_s + SHUTDOWN_HOLD_S, Held(call_id, call))
+                self._begin(call_id, method, raw, call, own_deadline=remaining_s is None)
             except Exception as error:
-                self._fail(call_id, call, error)
+                self._refuse(call_id, call, error)
 
     def _begin(self, call_id: int, method: UnaryMethod, raw: bytes, call: Call, *, own_deadline: bool) -> None:
         if len(raw) > self._message_size_bytes_max:
             raise MessageTooLarge(len(raw), self._message_size_bytes_max)
         work = self._service.begin(method, parse(method.request_type, raw), call)
-        self._check_queue(len(work.queries), call)
-        reply = Reply(self, call_id, call, work)
-        self._note(reply, own_deadline=own_deadline)
-        if reply.query_count == 1:
-            self._batcher.put(Entry(work.queries[0], call.deadline_s, call.started_s, reply, self.tell))
-            return
+        self._check_queue(len(work.queries), call.deadline_s, permit_count=1)
+        reply = Reply(self, call_id, call, work, own_deadline=own_deadline)
+        self._note([reply])
         answers: dict[int, Answered] = {}
-        for position, query in enumerate(work.queries):
-            part = Part(reply, position, answers)
-            self._batcher.put(Entry(query, call.deadline_s, call.started_s, part, self.tell))
+        waiters = (
+            [reply] if reply.query_count == 1 else [Part(reply, place, answers) for place in range(reply.query_count)]
+        )
+        self._batcher.put(
+            Entry(query, call.deadline_s, call.started_s, waiter, self._desk)
+            for query, waiter in zip(work.queries, waiters, strict=True)
+        )
 
-    def _begin_plainly(self, call_id: int, asked: PlainRequest, call: Call, *, own_deadline: bool) -> None:
-        request_id, query = asked
-        self._service.admit(call, request_id)
-        self._check_queue(1, call)
-        reply = PlainReply(self, call_id, call, query)
-        self._note(reply, own_deadline=own_deadline)
-        self._batcher.put(reply)
+    def _begin_plain(self, replies: Sequence[PlainReply]) -> None:
+        """Admits and queues them together; each alone where that cannot be, so that it is refused for itself."""
+        deadline_s = min([reply.deadline_s for reply in replies])
+        try:
+            self._service.admit(len(replies), deadline_s)
+            self._check_queue(len(replies), deadline_s, permit_count=len(replies))
+        except Exception as error:
+            if len(replies) == 1:
+                self._refuse(replies[0].call_id, replies[0].call, error)
+                return
+            for reply in replies:
+                self._begin_plain([reply])
+            return
+        self._note(replies)
+        self._batcher.put(replies)
 
-    def _note(self, reply: Reply | PlainReply, *, own_deadline: bool) -> None:
-        """Before its queries are queued: any thread may answer them from then on."""
-        self._calls[reply.call_id] = reply
-        if own_deadline:  # the library ends a call whose own deadline passes; for a call that brought none we do
-            self._set_timer(reply.call.deadline_s, reply)
+    def _note(self, replies: Iterable[Reply | PlainReply]) -> None:
+        """Before their queries are queued: any thread may answer them from then on."""
+        for reply in replies:
+            self._calls[reply.call_id] = reply
+            if reply.own_deadline:  # the library ends a call whose own deadline passes; for others we do
+                self._set_timer(reply.deadline_s, reply)
 
-    def _check_queue(self, query_count: int, call: Call) -> None:
+    def _check_queue(self, query_count: int, deadline_s: float, *, permit_count: int) -> None:
         """Whether an admitted call's queries may be queued: if not, gives its permit back and raises."""
         try:
-            self._batcher.check(query_count, call.deadline_s)
+            self._batcher.check(query_count, deadline_s)
         except BaseException:
-            self._service.admission.leave()
+            self._service.admission.leave(permit_count)
             raise
 
-    def _caller_gone(self, call_id: int) -> None:
-        reply = self._calls.pop(call_id, None)
-        if reply is None:
-            return
-        reply.over = True
-        self._service.admission.leave()
-        self._count_gone(reply.call)
+    def _refuse(self, call_id: int, call: Call, error: Exception) -> None:
+        """Fails a call that could not begin."""
+        if isinstance(error, ShuttingDown):
+            # As in the grpcio front: held until its connection ends, and its retry goes elsewhere.
+            self._set_timer(time.monotonic() + SHUTDOWN_HOLD_S, Held(call_id, call))
+        else:
+            self._fail(call_id, call, error)
 
-    def _count_gone(self, call: Call) -> None:
+    def _caller_gone(self, call_id: int) -> None:
+        reply = self._calls.get(call_id)
+        if reply is not None and self._end(reply):
+            self._count_gone(reply)
+
+    def _count_gone(self, reply: Reply | PlainReply) -> None:
         now_s = time.monotonic()
-        code = "DEADLINE_EXCEEDED" if now_s >= call.deadline_s else "CANCELLED"
-        self._metrics.call_done(call.method, code, now_s - call.started_s)
+        code = "DEADLINE_EXCEEDED" if now_s >= reply.deadline_s else "CANCELLED"
+        self._metrics.call_done(reply.method, code, now_s - reply.queued_at_s)
 
     def _fail(self, call_id: int, call: Call, error: Exception) -> None:
         status = status_of(error, call.request_id)
@@ -290,6 +366,13 @@ class NativeFront:
         # The library sends no `grpc-` header but this one: the push-back is in the details alone, as RetryInfo.
         details = (("grpc-status-details-bin", encode_status(status, call.request_id)),)
         self._front.fail(call_id, status.code, status.message, details)
+
+    def _give_up(self, burst: Sequence[DetailedEvent], error: Exception) -> None:
+        """Fails what did not begin of a burst, so that nobody waits for it."""
+        for kind, call_id, *_ in burst:
+            if kind == EVENT_CALL and call_id not in self._calls:
+                status = status_of(error, "")
+                self._front.fail(call_id, status.code, status.message)  # nothing comes of it where the call is over
 
     def _set_timer(self, when_s: float, what: Reply | PlainReply | Held) -> None:
         heapq.heappush(self._timers, (when_s, next(self._timer_numbers), what))
@@ -309,8 +392,8 @@ class NativeFront:
             _, _, what = heapq.heappop(timers)
             if isinstance(what, Held):
                 self._fail(what.call_id, what.call, ShuttingDown())
-            elif not what.over:
-                self.finish(what, DeadlinePassed("the answer was ready"), [])
+            elif self._end(what):
+                self._fail(what.call_id, what.call, DeadlinePassed("the answer was ready"))
 
     def _call_for_relief(self) -> None:
         """Lets the event loop look after a while whether the engine is still at it."""

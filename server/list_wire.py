@@ -29,8 +29,7 @@ def written_lists(
 
     `tags` (3,): of the ids, the scores and the sources. `source_of_bits` (2^n,): what is written for a set of flags.
     """
-    text, offsets, rows = lists.row_ids.written(lists.rows)
-    data, ends, fit = write_fields(text, offsets, rows, lists.counts, lists.scores, lists.sources, source_of_bits, tags)
+    data, ends, fit = write_fields(columns_of(lists), tags, source_of_bits)
     view, begin = memoryview(data), 0
     fields: list[memoryview | None] = []
     for end, is_fit in zip(ends.tolist(), fit.tolist(), strict=True):
@@ -39,65 +38,91 @@ def written_lists(
     return fields
 
 
+def columns_of(lists: ListColumns) -> tuple[NDArray[Any], ...]:
+    """What the kernels read of a batch: text, offsets and rows (B, K) as in WrittenIds, counts, scores, sources."""
+    return (*lists.row_ids.written(lists.rows), lists.counts, lists.scores, lists.sources)
+
+
 def warm() -> None:
     """Compiles what answers need, or loads it from where it is kept."""
     written_lists(ListColumns.of(["-"], [0.0], [0]), np.zeros(3, np.uint8), np.zeros(1, np.uint8))
 
 
 @kernel
-def write_fields(
-    text: Any, offsets: Any, rows: Any, counts: Any, scores: Any, sources: Any, source_of_bits: Any, tags: Any
-) -> Any:
+def write_fields(columns: Any, tags: Any, source_of_bits: Any) -> Any:
     """(bytes,) uint8 the fields of list after list, (B,) int64 where each ends, (B,) bool whether it is fit to be sent.
 
-    `text`, `offsets`, `rows` (B, K) as in WrittenIds; `counts` (B,); `scores`, `sources` (B, K).
+    `columns` as of `columns_of`, here and in what follows.
     """
-    list_count, item_count = len(rows), len(offsets) - 1
-    fit = np.ones(list_count, np.bool_)
-    for place in range(list_count):
-        for rank in range(counts[place]):
-            row = rows[place, rank]
-            if row < 0 or row >= item_count or not np.isfinite(scores[place, rank]):
-                fit[place] = False
-                break
-            prefetch(offsets, row)
-    size_max = np.int64(0)
-    for place in range(list_count):
-        if fit[place]:
-            for rank in range(counts[place]):
-                row = rows[place, rank]
-                prefetch(text, offsets[row])
-                size_max += np.int64(offsets[row + 1]) - np.int64(offsets[row])
-        size_max += counts[place] * (HEAD_SIZE_BYTES_MAX + FLOAT_SIZE_BYTES + 1) + 2 * HEAD_SIZE_BYTES_MAX
+    list_count = len(columns[2])
+    places = np.arange(list_count)
+    fit, size_max = measure_lists(columns, places)
     out, ends = np.empty(size_max, np.uint8), np.empty(list_count, np.int64)
-    bits = scores.view(np.uint32)
     at = np.int64(0)
-    for place in range(list_count):
-        count = counts[place]
-        if fit[place] and count:
-            for rank in range(count):
-                row = rows[place, rank]
-                begin, end = np.int64(offsets[row]), np.int64(offsets[row + 1])
-                at = _put_head(out, at, tags[0], end - begin)
-                for byte in range(begin, end):
-                    out[at] = text[byte]
-                    at += 1
-            at = _put_head(out, at, tags[1], FLOAT_SIZE_BYTES * count)
-            for rank in range(count):
-                word = bits[place, rank]
-                for byte in range(FLOAT_SIZE_BYTES):  # little endian, whatever the processor is
-                    out[at] = (word >> np.uint32(8 * byte)) & np.uint32(0xFF)
-                    at += 1
-            at = _put_head(out, at, tags[2], count)
-            for rank in range(count):
-                out[at] = source_of_bits[sources[place, rank] & np.uint32(len(source_of_bits) - 1)]
-                at += 1
+    for place in places:
+        if fit[place]:
+            at = put_list(out, at, columns, place, tags, source_of_bits)
         ends[place] = at
     return out, ends, fit
 
 
 @kernel
-def _put_head(out: Any, at: Any, tag: Any, size_bytes: Any) -> Any:
+def measure_lists(columns: Any, places: Any) -> Any:
+    """(n,) bool whether the lists at `places` (n,) are fit to be sent, and how many bytes their fields may take.
+
+    What the lists are made of comes into the caches on the way.
+    """
+    text, offsets, rows, counts, scores, _ = columns
+    item_count = len(offsets) - 1
+    fit = np.ones(len(places), np.bool_)
+    for number, place in enumerate(places):
+        for rank in range(counts[place]):
+            row = rows[place, rank]
+            if row < 0 or row >= item_count or not np.isfinite(scores[place, rank]):
+                fit[number] = False
+                break
+            prefetch(offsets, row)
+    size_max = np.int64(0)
+    for number, place in enumerate(places):
+        if fit[number]:
+            for rank in range(counts[place]):
+                row = rows[place, rank]
+                prefetch(text, offsets[row])
+                size_max += np.int64(offsets[row + 1]) - np.int64(offsets[row])
+        size_max += counts[place] * (HEAD_SIZE_BYTES_MAX + FLOAT_SIZE_BYTES + 1) + 2 * HEAD_SIZE_BYTES_MAX
+    return fit, size_max
+
+
+@kernel
+def put_list(out: Any, at: Any, columns: Any, place: Any, tags: Any, source_of_bits: Any) -> Any:
+    """Writes the fields of the list at `place`, which is fit to be sent; where its bytes end."""
+    text, offsets, rows, counts, scores, sources = columns
+    count = counts[place]
+    if count == 0:
+        return at
+    for rank in range(count):
+        row = rows[place, rank]
+        begin, end = np.int64(offsets[row]), np.int64(offsets[row + 1])
+        at = put_head(out, at, tags[0], end - begin)
+        for byte in range(begin, end):
+            out[at] = text[byte]
+            at += 1
+    at = put_head(out, at, tags[1], FLOAT_SIZE_BYTES * count)
+    bits = scores.view(np.uint32)
+    for rank in range(count):
+        word = bits[place, rank]
+        for byte in range(FLOAT_SIZE_BYTES):  # little endian, whatever the processor is
+            out[at] = (word >> np.uint32(8 * byte)) & np.uint32(0xFF)
+            at += 1
+    at = put_head(out, at, tags[2], count)
+    for rank in range(count):
+        out[at] = source_of_bits[sources[place, rank] & np.uint32(len(source_of_bits) - 1)]
+        at += 1
+    return at
+
+
+@kernel
+def put_head(out: Any, at: Any, tag: Any, size_bytes: Any) -> Any:
     """Writes a field's tag and length; where its bytes begin."""
     out[at] = tag
     at += 1

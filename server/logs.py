@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import structlog
 
@@ -62,6 +62,14 @@ def log_listening(
     )
 
 
+class HasCall(Protocol):
+    """What can say which call it was."""
+
+    @property
+    def call(self) -> Call:
+        """The call; made when somebody asks."""
+
+
 class RequestLog:
     """Decides which requests leave a line, and writes it."""
 
@@ -84,11 +92,11 @@ class RequestLog:
             if self._answered_count % self._sample_every == 0:
                 self._write_answered("request", call, seconds)
 
-    def answered_together(self, calls: Sequence[Call], seconds: Sequence[float]) -> None:
+    def answered_together(self, answered: Sequence[HasCall], seconds: Sequence[float]) -> None:
         """Requests were answered, each after so long."""
         if self._sample_every or max(seconds, default=0.0) >= self._slow_s:
-            for call, its_seconds in zip(calls, seconds, strict=True):
-                self.answered(call, its_seconds)
+            for one, its_seconds in zip(answered, seconds, strict=True):
+                self.answered(one.call, its_seconds)
 
     def failed(self, call: Call, status: ErrorStatus, error: BaseException) -> None:
         """A request was answered with an error."""

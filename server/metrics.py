@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from socketserver import ThreadingMixIn
 from threading import Lock, Thread
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -50,10 +51,13 @@ class Histogram:
         self.sum += value
 
     def add_all(self, values: Sequence[float]) -> None:
-        """Many more values."""
+        """Many more values; equal ones that follow each other, as those of one burst, are looked up once."""
         bounds, counts = self.bounds, self.counts
+        last, place = -inf, 0
         for value in values:
-            counts[bisect_left(bounds, value)] += 1
+            if value != last:
+                last, place = value, bisect_left(bounds, value)
+            counts[place] += 1
         self.sum += sum(values)
 
     def buckets(self) -> list[tuple[str, float]]:

@@ -7,11 +7,10 @@ one that receives with the caller's cancellation or deadline.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from server.call import Call
 from server.domain import RecommendQuery
-from server.encoding import encode_recommend
 from server.service import Work
 from server.waiting import Answered, Desk, Entry, Outcome
 
@@ -19,54 +18,90 @@ from server.waiting import Answered, Desk, Entry, Outcome
 class Front(Protocol):
     """What a reply needs of the front."""
 
-    @property
-    def tell(self) -> Desk[Any]:
-        """The desk of all queries."""
-
-    def finish(self, reply: Reply | PlainReply, outcome: Sequence[Answered] | Exception, sent: list[Call], /) -> None:
+    def finish(self, reply: Reply, outcome: Sequence[Answered] | Exception, sent: Sent, /) -> None:
         """Sends the answer or the status of a call, unless the call is over; does not raise. On any thread."""
 
 
 class Reply:
     """One call in flight, and the waiter of its query when it has one."""
 
-    __slots__ = ("call", "call_id", "encode", "front", "over", "query_count")
+    __slots__ = ("call", "call_id", "encode", "front", "over", "own_deadline", "query_count")
 
-    def __init__(self, front: Front, call_id: int, call: Call, work: Work) -> None:
+    def __init__(self, front: Front, call_id: int, call: Call, work: Work, *, own_deadline: bool) -> None:
+        """`own_deadline`: the caller named none, so that the library does not end the call when it passes."""
         self.front = front
         self.call_id = call_id
         self.call = call
         self.query_count = len(work.queries)
         self.encode = work.encode
+        self.own_deadline = own_deadline
         self.over = False
+
+    @property
+    def method(self) -> str:
+        """Its name."""
+        return self.call.method
+
+    @property
+    def queued_at_s(self) -> float:
+        """Since when the call has been waiting."""
+        return self.call.started_s
+
+    @property
+    def deadline_s(self) -> float:
+        """When it has waited too long."""
+        return self.call.deadline_s
 
     def done(self) -> bool:
         """Whether the caller has gone, or has its answer."""
         return self.over
 
-    def answered(self, outcome: Outcome, sent: list[Call]) -> None:
+    def answered(self, outcome: Outcome, sent: Sent) -> None:
         """The answer, or why there is none."""
         self.front.finish(self, outcome if isinstance(outcome, Exception) else (outcome,), sent)
 
 
 class PlainReply(Entry["PlainReply"]):
-    """One plain Recommend in flight: its reply, its query's entry in the queue and the waiter for it, all in one.
+    """One plain Recommend in flight: its call, its reply, its query's entry in the queue and the waiter for it, in one.
 
     Most calls are this. Beside an engine that streams megabytes through the caches, each object that a call is made of
     comes from memory again.
     """
 
-    __slots__ = ("call", "call_id", "front", "over")
+    __slots__ = ("call_id", "metadata", "outcome", "over", "own_deadline", "request_id")
+    method = "Recommend"
+    query: RecommendQuery
 
-    def __init__(self, front: Front, call_id: int, call: Call, query: RecommendQuery) -> None:
+    def __init__(
+        self,
+        desk: Desk[PlainReply],
+        call_id: int,
+        metadata: Sequence[tuple[str, str | bytes]],
+        came_at_s: float,
+        deadline_s: float,
+        request_id: str,
+        query: RecommendQuery,
+        *,
+        own_deadline: bool,
+    ) -> None:
+        """`own_deadline`: as a Reply's."""
         self.query = query
-        self.deadline_s = call.deadline_s
-        self.queued_at_s = call.started_s
-        self.desk = front.tell
-        self.front = front
+        self.deadline_s = deadline_s
+        self.queued_at_s = came_at_s
+        self.desk = desk
         self.call_id = call_id
-        self.call = call
+        self.metadata = metadata
+        self.request_id = request_id
+        self.own_deadline = own_deadline
+        self.outcome: Answered | None = None
         self.over = False
+
+    @property
+    def call(self) -> Call:
+        """What logs, statuses and metrics know of it; most calls are never asked."""
+        return Call(
+            self.method, self.queued_at_s, self.deadline_s, self.metadata.__iter__, self.request_id, self.outcome
+        )
 
     @property
     def waiter(self) -> PlainReply:  # type: ignore[override]
@@ -77,14 +112,9 @@ class PlainReply(Entry["PlainReply"]):
         """Whether the caller has gone, or has its answer."""
         return self.over
 
-    def answered(self, outcome: Outcome, sent: list[Call]) -> None:
-        """The answer, or why there is none."""
-        self.front.finish(self, outcome if isinstance(outcome, Exception) else (outcome,), sent)
 
-    def encode(self, answers: Sequence[Answered]) -> bytes:
-        """The response on the wire."""
-        assert isinstance(self.query, RecommendQuery)
-        return encode_recommend(self.call.request_id, self.query, answers[0], timings=False)
+Sent = list[Reply | PlainReply]
+"""What was sent with an answer, to be counted."""
 
 
 class Part:
@@ -101,7 +131,7 @@ class Part:
         """Whether the caller has gone, or has its answer."""
         return self._reply.over
 
-    def answered(self, outcome: Outcome, sent: list[Call]) -> None:
+    def answered(self, outcome: Outcome, sent: Sent) -> None:
         """One of the answers; the last one completes the call."""
         reply, answers = self._reply, self._answers
         if isinstance(outcome, Exception):

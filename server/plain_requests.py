@@ -2,9 +2,10 @@
 
 That is what most requests say, and a message object, its fields one by one and their checks cost more than what the
 engine does with them. One kernel walks over the bytes of all messages of a burst (protobuf.dev/programming-guides/
-encoding) and notes where each text stands. A message is plain when every field of it is one of those below, comes
-once, and needs no second look: texts of printable ASCII within their limit, numbers within range. Whatever is not
-plain, wrong messages among them, is parsed and judged field by field (`server.decoding`): here nothing is refused.
+encoding) and hands out their texts and numbers as columns. A message is plain when every field of it is one of those
+below, comes once, and needs no second look: texts of printable ASCII within their limit, numbers within range. Whatever
+is not plain, wrong messages among them, is parsed and judged field by field (`server.decoding`): here nothing is
+refused.
 """
 
 from __future__ import annotations
@@ -36,8 +37,12 @@ _SIZE_BYTES_MAX = 1_024
 """A longer message is not looked at here."""
 _NOT_PLAIN = b"\0"
 """A field of number 0, which is never plain."""
-_PLAIN, _TEXTS, _HAS_TIME, _SECONDS, _NANOS, _PAGE, _POLICY, _COLUMNS = 0, 1, 9, 10, 11, 12, 13, 14
-"""Columns of what is noted of a message; _TEXTS: begin and end of request id, placement, user id, visitor id."""
+_HAS_TIME, _SECONDS, _NANOS, _PAGE, _POLICY, _NUMBER_COUNT = range(6)
+"""What is noted of a message besides its texts."""
+_END_OF_TEXT = 0
+"""Stands behind each text that is handed out; no text that is plain has it."""
+_TEXT_COUNT = 4
+"""Of the texts that are handed out: request id, placement, user id, visitor id."""
 
 
 class PlacementLimits(NamedTuple):
@@ -73,34 +78,37 @@ class PlainRequests:
 
     def decode(self, raws: Sequence[bytes], now_s: float) -> list[PlainRequest | None]:
         """For each RecommendRequest, as its bytes, what it asks; None where a second look is needed."""
+        if not raws:
+            return []
         size_bytes_max = self._size_bytes_max
         short = [raw if len(raw) <= size_bytes_max else _NOT_PLAIN for raw in raws]
-        data = b"".join(short)
-        ends = np.fromiter(accumulate(map(len, short)), np.int64, len(short))
-        noted = scan_requests(np.frombuffer(data, np.uint8), ends, self._id_bytes_max)
-        text = data.decode("latin-1")  # a byte is a character; what is cut out is ASCII
-        return [self._query(text, line, now_s) if line[_PLAIN] else None for line in noted.tolist()]
-
-    def _query(self, text: str, noted: list[int], now_s: float) -> PlainRequest | None:
-        (_, request_at, request_end, placement_at, placement_end, user_at, user_end, visitor_at, visitor_end,
-         has_time, seconds, nanos, page_size, policy) = noted  # fmt: skip
-        placement = text[placement_at:placement_end] or self._default_placement
-        limits = self._placements.get(placement)
-        if limits is None or page_size > limits.page_size_max:
-            return None
-        time_s = now_s
-        if has_time:
-            time_s = seconds + nanos * 1e-9
-            if abs(time_s - now_s) > self._time_tolerance_s:
-                return None
-        query = RecommendQuery(
-            placement,
-            Shopper(text[user_at:user_end], text[visitor_at:visitor_end]),
-            time_s,
-            page_size or limits.page_size,
-            _POLICIES[policy] or limits.repeat_policy,
+        noted = scan_requests(
+            np.frombuffer(b"".join(short), np.uint8),
+            np.fromiter(accumulate(map(len, short)), np.int64, len(short)),
+            self._id_bytes_max,
+            now_s,
+            self._time_tolerance_s,
         )
-        return text[request_at:request_end], query
+        texts = noted[0].tobytes().decode("ascii").split(chr(_END_OF_TEXT))
+        request_ids, placements, user_ids, visitor_ids = (texts[place:-1:_TEXT_COUNT] for place in range(_TEXT_COUNT))
+        columns = (column.tolist() for column in noted[1:])
+        requests: list[PlainRequest | None] = []
+        for plain, time_s, page_size, policy, request_id, placement, user_id, visitor_id in zip(
+            *columns, request_ids, placements, user_ids, visitor_ids, strict=True
+        ):
+            limits = self._placements.get(placement or self._default_placement)
+            if not plain or limits is None or page_size > limits.page_size_max:
+                requests.append(None)
+                continue
+            query = RecommendQuery(
+                placement or self._default_placement,
+                Shopper(user_id, visitor_id),
+                time_s,
+                page_size or limits.page_size,
+                _POLICIES[policy] or limits.repeat_policy,
+            )
+            requests.append((request_id, query))
+        return requests
 
 
 _POLICIES = (None, RepeatPolicy.ALLOW, RepeatPolicy.EXCLUDE_BOUGHT)
@@ -109,74 +117,90 @@ _POLICIES = (None, RepeatPolicy.ALLOW, RepeatPolicy.EXCLUDE_BOUGHT)
 
 def warm() -> None:
     """Compiles what requests need, or loads it from where it is kept."""
-    scan_requests(np.frombuffer(_NOT_PLAIN, np.uint8), np.ones(1, np.int64), 1)
+    scan_requests(np.frombuffer(_NOT_PLAIN, np.uint8), np.ones(1, np.int64), 1, 0.0, 0.0)
 
 
 @kernel
-def scan_requests(data: Any, ends: Any, id_bytes_max: Any) -> Any:
-    """(n, _COLUMNS) int64: what stands where in n messages, one after the other in `data`, up to `ends` (n,).
+def scan_requests(data: Any, ends: Any, id_bytes_max: Any, now_s: Any, time_tolerance_s: Any) -> Any:
+    """What n messages say, one after the other in `data`, up to `ends` (n,).
 
-    The columns mean nothing where the first is 0: such a message is not plain.
+    Returns (bytes,) uint8 the _TEXT_COUNT texts of each, with _END_OF_TEXT behind every one; (n,) bool whether it is
+    plain; (n,) float64 as of when it asks; (n,) int64 page sizes; (n,) uint8 repeat policies. Of a message that is not
+    plain the texts are empty, and the rest means nothing.
     """
-    noted = np.zeros((len(ends), _COLUMNS), np.int64)
+    count = len(ends)
+    texts, size = np.empty(len(data) + _TEXT_COUNT * count, np.uint8), np.int64(0)
+    plain, time_s = np.zeros(count, np.bool_), np.full(count, now_s)
+    page_size, policy = np.zeros(count, np.int64), np.zeros(count, np.uint8)
+    spans, numbers = np.empty((_TEXT_COUNT, 2), np.int64), np.empty(_NUMBER_COUNT, np.int64)
     at = np.int64(0)
-    for place in range(len(ends)):
-        line, end = noted[place], ends[place]
-        line[_PLAIN] = _scan(data, at, end, id_bytes_max, line)
-        at = end
-    return noted
+    for place in range(count):
+        spans[:], numbers[:] = 0, 0
+        if _scan(data, at, ends[place], id_bytes_max, spans, numbers):
+            if numbers[_HAS_TIME]:
+                time_s[place] = numbers[_SECONDS] + numbers[_NANOS] * 1e-9
+            plain[place] = abs(time_s[place] - now_s) <= time_tolerance_s
+            page_size[place], policy[place] = numbers[_PAGE], numbers[_POLICY]
+        for text in range(_TEXT_COUNT):
+            if plain[place]:
+                for byte in data[spans[text, 0] : spans[text, 1]]:
+                    texts[size] = byte
+                    size += 1
+            texts[size] = _END_OF_TEXT
+            size += 1
+        at = ends[place]
+    return texts[:size], plain, time_s, page_size, policy
 
 
 @kernel
-def _scan(data: Any, at: Any, end: Any, id_bytes_max: Any, line: Any) -> Any:
-    """Notes one message; 1 if it is plain, else 0."""
+def _scan(data: Any, at: Any, end: Any, id_bytes_max: Any, spans: Any, numbers: Any) -> Any:
+    """Notes where the texts of one message stand, and its numbers; whether it is plain."""
     seen = np.int64(0)
     while at < end:
         tag = np.int64(data[at])
         at += 1
         number, kind = tag >> 3, tag & 7
         if tag >= 0x80 or seen & 1 << number:  # fields beyond 15, and those that come twice
-            return 0
+            return False
         seen |= 1 << number
         value, at = _varint(data, at, end)
         if value < 0:
-            return 0
+            return False
         if kind == _VARINT:
             if number == _PAGE_SIZE:
-                line[_PAGE] = value
+                numbers[_PAGE] = value
             elif number == _REPEAT_POLICY and value <= 2:
-                line[_POLICY] = value
+                numbers[_POLICY] = value
             else:
-                return 0
+                return False
             continue
         if kind != _LENGTH_DELIMITED or value > end - at:
-            return 0
+            return False
         behind = at + value
         if number == _REQUEST_TIME:
-            if not _scan_time(data, at, behind, line):
-                return 0
+            if not _scan_time(data, at, behind, numbers):
+                return False
         elif number in (_REQUEST_ID, _PLACEMENT, _USER_ID, _VISITOR_ID):
             if not _is_plain_text(data, at, behind, id_bytes_max):
-                return 0
-            column = _TEXTS + 2 * (number - _REQUEST_ID)
-            line[column], line[column + 1] = at, behind
+                return False
+            spans[number - _REQUEST_ID, 0], spans[number - _REQUEST_ID, 1] = at, behind
         elif number != _SESSION_ID or not _is_plain_text(data, at, behind, id_bytes_max):
-            return 0
+            return False
         at = behind
-    return 1
+    return True
 
 
 @kernel
-def _scan_time(data: Any, at: Any, end: Any, line: Any) -> Any:
+def _scan_time(data: Any, at: Any, end: Any, numbers: Any) -> Any:
     """Notes a Timestamp; whether it is one that a request may have."""
-    line[_HAS_TIME] = 1
+    numbers[_HAS_TIME] = 1
     while at < end:
         tag = data[at]
         value, at = _varint(data, at + 1, end)
-        if tag == 0x08 and 0 <= value <= TIMESTAMP_SECONDS_MAX and line[_SECONDS] == 0:
-            line[_SECONDS] = value
-        elif tag == 0x10 and 0 <= value <= _NANOS_MAX and line[_NANOS] == 0:
-            line[_NANOS] = value
+        if tag == 0x08 and 0 <= value <= TIMESTAMP_SECONDS_MAX and numbers[_SECONDS] == 0:
+            numbers[_SECONDS] = value
+        elif tag == 0x10 and 0 <= value <= _NANOS_MAX and numbers[_NANOS] == 0:
+            numbers[_NANOS] = value
         else:
             return False
     return True

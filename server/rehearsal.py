@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from index.int8_exact import Int8ExactSearcher
 from index.item_ids import ItemIds
 from index.storage import index_file_name, save_searcher
-from server import list_wire, plain_requests
+from server import list_wire, plain_requests, response_wire
 from server.config_requests import default_placements
 from server.domain import RecommendQuery, RepeatPolicy, Shopper
 from server.engine import Engine
@@ -58,8 +58,8 @@ def warm() -> None:
             serving = open_serving_model(_Files(Path(directory)), examined=True)
             write_golden(serving, _USER_IDS, _ITEM_IDS, _NOW_S)
             _answer_with_states(serving)
-            list_wire.warm()
-            plain_requests.warm()
+            for kernels in (list_wire, response_wire, plain_requests):
+                kernels.warm()
     except OSError:
         pass  # the first worker to start compiles for the others, or each loads for itself
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 from twinrank.v1 import recommendation_pb2 as pb
 
-from server import list_wire, plain_requests
+from server import list_wire, plain_requests, response_wire
 from server.admission import Admission
 from server.batching import MicroBatcher
 from server.call import Call, RequestIds
@@ -50,8 +50,8 @@ class RecommendationService:
     """The unary methods, and what streams share with them: the decoder, the batcher, the ids."""
 
     def __init__(self, config: ServerConfig, batcher: MicroBatcher) -> None:
-        list_wire.warm()  # or the first call would wait for it, longer than its deadline
-        plain_requests.warm()
+        for kernels in (list_wire, response_wire, plain_requests):
+            kernels.warm()  # or the first call would wait for them, longer than its deadline
         limits = config.limits
         self._config = config
         self.batcher = batcher
@@ -83,7 +83,8 @@ class RecommendationService:
         Raises:
             InvalidRequest, DeadlinePassed, TooManyInFlight, NoGeneration, ShuttingDown: no permit is held.
         """
-        self.admit(call, getattr(request, "request_id", ""))
+        call.request_id = self.request_ids.of(getattr(request, "request_id", ""))
+        self.admit(1, call.deadline_s)
         try:
             return method.decode(request, call)
         except BaseException:
@@ -97,16 +98,15 @@ class RecommendationService:
         except NoGeneration:
             return [None] * len(raws)
 
-    def admit(self, call: Call, request_id: str) -> None:
-        """Admits a call; who gets the permit gives it back with `admission.leave()`.
+    def admit(self, count: int, deadline_s: float) -> None:
+        """Admits calls, all or none; who gets the permits gives them back with `admission.leave(count)`.
 
         Raises:
             DeadlinePassed, TooManyInFlight, ShuttingDown: no permit is held.
         """
-        call.request_id = self.request_ids.of(request_id)
-        if time.monotonic() >= call.deadline_s:
+        if time.monotonic() >= deadline_s:
             raise DeadlinePassed("work could begin")
-        self.admission.enter()
+        self.admission.enter(count)
 
     async def answer(self, method: UnaryMethod, request: Message, call: Call) -> bytes:
         """The encoded response to one call. Raises domain errors, and withdraws the queries when it is cancelled."""

@@ -35,8 +35,8 @@ class LoopWaiter(Waiter, Protocol):
 
 
 WaiterT = TypeVar("WaiterT", bound=Waiter)
-Desk = Callable[[Sequence[tuple[WaiterT, Outcome]]], None]
-"""Tells the waiters of one batch. Called once a batch on the thread that served it; must not raise."""
+Desk = Callable[[Sequence[tuple["Entry[WaiterT]", Outcome]]], None]
+"""Tells the waiters of one batch's entries. Called once a batch on the thread that served it; must not raise."""
 
 
 class Entry(Generic[WaiterT]):
@@ -52,6 +52,10 @@ class Entry(Generic[WaiterT]):
         self.queued_at_s = queued_at_s
         self.waiter = waiter
         self.desk = desk
+
+    def done(self) -> bool:
+        """Whether the caller has gone."""
+        return self.waiter.done()
 
 
 class Awaited:
