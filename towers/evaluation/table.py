@@ -122,12 +122,15 @@ def compare(
         progress: told the name of each baseline before its turn.
     """
     recommenders = fit_baselines(train_log(split), progress)
-    everything, new_only = split.evaluation_set, split.evaluation_set.new_only()
-    unseen = {name: fitted for name, fitted in recommenders.items() if name not in ONLY_WITH_REPEATS}
-    return (
-        Comparison("All items", _judge(recommenders, everything, ks), _judge_rankings(models, everything, ks)),
-        Comparison("New to the user", _judge(unseen, new_only, ks), _judge_rankings(new_only_models, new_only, ks)),
+    questions = (
+        ("All items", split.evaluation_set, models),
+        ("New to the user", split.evaluation_set.new_only(), new_only_models),
     )
+    everything, new_only = (
+        Comparison(title, _judge(recommenders, asked, ks), _judge_rankings(rankings, asked, ks))
+        for title, asked, rankings in questions
+    )
+    return everything, new_only
 
 
 def _judge(recommenders: Mapping[str, Recommender], asked: EvaluationSet, ks: Sequence[int]) -> Reports:
@@ -136,6 +139,7 @@ def _judge(recommenders: Mapping[str, Recommender], asked: EvaluationSet, ks: Se
             fitted.recommend(asked.user_rows, max(ks), exclude_bought=asked.exclude_bought), asked, ks
         )
         for name, fitted in recommenders.items()
+        if not (asked.exclude_bought and name in ONLY_WITH_REPEATS)
     }
 
 

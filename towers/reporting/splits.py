@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 
 from towers.evaluation import TimeSplit, split_by_time, target_interactions
@@ -18,7 +19,7 @@ class Split(StrEnum):
 
 
 def split_of(shop: ShopConfig, dataset: Dataset, name: Split) -> TimeSplit:
-    """The shop's split of that name.
+    """The shop's split of that name; lists leave out what the user had where the ranker learns no repeats.
 
     Raises:
         ConfigError: the test is asked for and train_end is not set.
@@ -26,7 +27,7 @@ def split_of(shop: ShopConfig, dataset: Dataset, name: Split) -> TimeSplit:
     """
     begin_s, end_s = bounds(shop, dataset, name)
     try:
-        return split_by_time(
+        split = split_by_time(
             target_interactions(dataset),
             train_end_s=begin_s,
             test_end_s=end_s,
@@ -34,6 +35,8 @@ def split_of(shop: ShopConfig, dataset: Dataset, name: Split) -> TimeSplit:
         )
     except ValueError as error:
         raise LogTooShortError(f"nothing to evaluate on the {name} split: {error}") from error
+    asked = replace(split.evaluation_set, exclude_bought=not shop.learning.ranker.repeats)
+    return replace(split, evaluation_set=asked)
 
 
 def bounds(shop: ShopConfig, dataset: Dataset, name: Split) -> tuple[int, int]:

@@ -69,11 +69,13 @@ def _sources(figures: Figures, question: str, what: str) -> str:
         return ""
     table = sources["ablation"]
     needed = max(table, key=lambda row: row["loss"])
+    idle = [words(row["source"]) for row in table if not row["significant"]]
+    harmful = [words(row["source"]) for row in table if row["significant"] and row["loss"] < 0]
+    gain = f" Without {', '.join(harmful)} NDCG would rise significantly." if harmful else ""
     if not (needed["significant"] and needed["loss"] > 0):
-        return f"For {what}, leaving out one source costs nothing significant, whichever it is."
-    idle = [words(row["source"]) for row in table if not (row["significant"] and row["loss"] > 0)]
+        return f"For {what}, no source is missed significantly when it alone is left out.{gain}"
     sentence = f"For {what}, {words(needed['source'])} is missed most: NDCG falls by {needed['loss']:.4f} without it"
-    return sentence + (f", and not significantly without {', '.join(idle)}." if idle else ".")
+    return sentence + (f", and not significantly without {', '.join(idle)}." if idle else ".") + gain
 
 
 def _calibration(figures: Figures) -> str:

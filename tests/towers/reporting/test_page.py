@@ -20,7 +20,7 @@ from towers.evaluation.baselines import popularity
 from towers.reporting import cold_items as cold_items_module
 from towers.reporting import html, plots
 from towers.reporting.lists import SOURCE_BIT_OF, RankedLists, lists_table, write_lists
-from towers.reporting.measure import Answers, cutoffs, finite, measure_all
+from towers.reporting.measure import Answers, cutoffs, finite, judge, measure_all
 from towers.reporting.page import render
 from towers.reporting.splits import Split, split_of
 from towers.reporting.verdict import verdict
@@ -218,6 +218,23 @@ def test_figures_become_what_json_can_hold() -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_a_ranker_that_learned_no_repeats_is_not_asked_for_any(shop_file: Path) -> None:
+    """What such a shop's placements show: lists without what the user had, the baselines' too."""
+    shop = read_shop_config(shop_file)
+    dataset = load_dataset(shop.dataset_dir)
+    learning = {"ranker": shop.ranker.model_copy(update={"repeats": False})}
+    usual, hiding = (split_of(one, dataset, Split.VALIDATION) for one in (shop, shop.model_copy(update=learning)))
+    assert not usual.evaluation_set.exclude_bought
+    assert hiding.evaluation_set.exclude_bought
+    assert (hiding.evaluation_set.relevant != usual.evaluation_set.relevant).nnz == 0  # what is right stays
+    asked = hiding.evaluation_set
+    lists = RankedLists.empty(asked.user_count, 100)
+    lists.rows[:] = popularity(train_log(hiding)).recommend(asked.user_rows, 100, exclude_bought=True)
+    judged, _ = judge(hiding, Answers(lists, None), lambda _: None)
+    assert "decayed_frequency" not in judged.baselines
+    assert judged.reports["twinrank"].mean("ndcg@20") == judged.reports["popularity"].mean("ndcg@20")
+
+
 def test_lists_shorter_than_the_cutoff_are_refused() -> None:
     assert cutoffs(100)[-1] == 100
     assert cutoffs(60)[-1] == 50
@@ -236,7 +253,11 @@ def test_losses_are_told_for_both_questions(figures: dict[str, Any]) -> None:
     assert "For all items, a is missed most: NDCG falls by 0.2000 without it, and not significantly without b." in said
     assert "For new items" not in said
     none = verdict(figures | {"sources": {"all": {"ablation": [_loss("b", 0.1, False)]}, "new": None}})
-    assert "For all items, leaving out one source costs nothing significant, whichever it is." in none
+    assert "For all items, no source is missed significantly when it alone is left out." in none
+    worse = [_loss("a", 0.2, True), _loss("b", -0.1, True), _loss("c", 0.0, False)]
+    harmed = verdict(figures | {"sources": {"all": {"ablation": worse}, "new": {"ablation": worse[1:]}}})
+    assert "without it, and not significantly without c. Without b NDCG would rise significantly." in harmed
+    assert "For new items, no source is missed significantly when it alone is left out. Without b NDCG" in harmed
 
 
 def _loss(source: str, loss: float, significant: bool) -> dict[str, Any]:
