@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from index.compiled import read_only
 from index.item_ids import ItemIds, WrittenIds, hash_item_id
 
 
@@ -82,4 +83,7 @@ class LiveItemIds:
         distinct, places = np.unique(rows[asked], return_inverse=True)
         renumbered = np.full(rows.shape, -1, np.int32)
         renumbered[asked] = places
-        return ItemIds.from_ids(self.ids(distinct)).written(renumbered)
+        encoded = [item_id.encode() for item_id in self.ids(distinct)]
+        offsets = np.zeros(len(encoded) + 1, np.uint64)
+        np.cumsum([len(one) for one in encoded], out=offsets[1:])
+        return WrittenIds(np.frombuffer(b"".join(encoded), np.uint8), read_only(offsets), renumbered)
