@@ -28,7 +28,7 @@ from index.filters.kinds import AttributeKind
 from server.domain import Answer, BatchTimings, Query
 from server.errors import DeadlinePassed, EngineFault, NoGeneration, QueueFull, ShuttingDown
 from server.state.recent import ShopperStates
-from server.waiting import Answered, Awaited, Entry, LoopWaiter, Outcome
+from server.waiting import Answered, Awaited, Desk, Entry, LoopWaiter, Outcome
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -108,6 +108,7 @@ class MicroBatcher:
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._asleep = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_desk: Desk[LoopWaiter] = self._tell_on_loop  # one object: desks are told apart by identity
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -151,7 +152,7 @@ class MicroBatcher:
         assert self._loop is not None, "submit before start"
         futures = [self._loop.create_future() for _ in queries]
         self._put_and_wake(
-            Entry(query, deadline_s, now_s, Awaited(future), self._tell_on_loop)
+            Entry(query, deadline_s, now_s, Awaited(future), self._loop_desk)
             for query, future in zip(queries, futures, strict=True)
         )
         return futures
@@ -163,7 +164,7 @@ class MicroBatcher:
             DeadlinePassed, QueueFull, NoGeneration, ShuttingDown: nothing was queued.
         """
         now_s = self.check(1, deadline_s)
-        self._put_and_wake((Entry(query, deadline_s, now_s, waiter, self._tell_on_loop),))
+        self._put_and_wake((Entry(query, deadline_s, now_s, waiter, self._loop_desk),))
 
     def check(self, query_count: int, deadline_s: float) -> float:
         """Whether so many queries may be queued now; returns the time.
@@ -191,9 +192,11 @@ class MicroBatcher:
         with self._serving:
             pulled = self._pull(time.monotonic())
             outcomes = self._work_whatever_happens(pulled)
-        desks = {entry.desk for entry, _ in outcomes}
-        for desk in desks:
-            desk(outcomes if len(desks) == 1 else [told for told in outcomes if told[0].desk == desk])
+        while outcomes:  # most often all are of one desk
+            desk = outcomes[0][0].desk
+            others = [told for told in outcomes if told[0].desk is not desk]
+            desk([told for told in outcomes if told[0].desk is desk] if others else outcomes)
+            outcomes = others
 
     def _run(self) -> None:
         while not self._closed or self._queue:

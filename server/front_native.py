@@ -95,7 +95,9 @@ class NativeFront:
         self._relief_near = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._fallback = fallback
-        self._desk: Desk[Any] = self._tell  # one bound method for all entries: the batcher compares desks
+        self._desk: Desk[Any] = (
+            self._tell
+        )  # one bound method for all entries: the batcher tells desks apart by identity
         self._front = NativeGrpcFront(
             address_of(listen.host, listen.port),
             [(f"/{RECOMMENDATION_SERVICE}/{method.name}", False) for method in self._methods],
@@ -148,18 +150,24 @@ class NativeFront:
 
     def _finish_plain(self, replies: Sequence[PlainReply], answers: Sequence[Answered], sent: Sent) -> None:
         """As `finish`, of all plain requests that a batch has answered."""
-        alive = [(reply, answered) for reply, answered in zip(replies, answers, strict=True) if self._end(reply)]
+        if not replies:
+            return
+        alive: list[PlainReply] = []
+        for reply, answered in zip(replies, answers, strict=True):
+            if self._calls.pop(reply.call_id, None) is not None:
+                reply.over, reply.outcome = True, answered
+                alive.append(reply)
+        self._service.admission.leave(len(alive))
         encoded: list[bytes] | list[bytes | Exception] | list[Exception]
         try:
             encoded = encode_recommends(
-                [reply.request_id for reply, _ in alive],
-                [reply.query for reply, _ in alive],
-                [answered.answer for _, answered in alive],
+                [reply.request_id for reply in alive],
+                [reply.query for reply in alive],
+                [reply.outcome.answer for reply in alive if reply.outcome is not None],
             )
         except Exception as error:
             encoded = [error] * len(alive)
-        for (reply, answered), response in zip(alive, encoded, strict=True):
-            reply.outcome = answered
+        for reply, response in zip(alive, encoded, strict=True):
             self._send(reply, response, sent)
 
     def _end(self, reply: Reply | PlainReply) -> bool:

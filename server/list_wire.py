@@ -87,8 +87,10 @@ def measure_lists(columns: Any, places: Any) -> Any:
         if fit[number]:
             for rank in range(counts[place]):
                 row = rows[place, rank]
-                prefetch(text, offsets[row])
-                size_max += np.int64(offsets[row + 1]) - np.int64(offsets[row])
+                begin, end = np.int64(offsets[row]), np.int64(offsets[row + 1])
+                prefetch(text, begin)
+                prefetch(text, end - 1)  # most often the same line
+                size_max += end - begin
         size_max += counts[place] * (HEAD_SIZE_BYTES_MAX + FLOAT_SIZE_BYTES + 1) + 2 * HEAD_SIZE_BYTES_MAX
     return fit, size_max
 

@@ -91,10 +91,9 @@ class PlainRequests:
         )
         texts = noted[0].tobytes().decode("ascii").split(chr(_END_OF_TEXT))
         request_ids, placements, user_ids, visitor_ids = (texts[place:-1:_TEXT_COUNT] for place in range(_TEXT_COUNT))
-        columns = (column.tolist() for column in noted[1:])
         requests: list[PlainRequest | None] = []
-        for plain, time_s, page_size, policy, request_id, placement, user_id, visitor_id in zip(
-            *columns, request_ids, placements, user_ids, visitor_ids, strict=True
+        for time_s, (plain, page_size, policy), request_id, placement, user_id, visitor_id in zip(
+            noted[1].tolist(), noted[2].tolist(), request_ids, placements, user_ids, visitor_ids, strict=True
         ):
             limits = self._placements.get(placement or self._default_placement)
             if not plain or limits is None or page_size > limits.page_size_max:
@@ -124,14 +123,13 @@ def warm() -> None:
 def scan_requests(data: Any, ends: Any, id_bytes_max: Any, now_s: Any, time_tolerance_s: Any) -> Any:
     """What n messages say, one after the other in `data`, up to `ends` (n,).
 
-    Returns (bytes,) uint8 the _TEXT_COUNT texts of each, with _END_OF_TEXT behind every one; (n,) bool whether it is
-    plain; (n,) float64 as of when it asks; (n,) int64 page sizes; (n,) uint8 repeat policies. Of a message that is not
-    plain the texts are empty, and the rest means nothing.
+    Returns (bytes,) uint8 the _TEXT_COUNT texts of each, with _END_OF_TEXT behind every one; (n,) float64 as of when it
+    asks; (n, 3) int64 whether it is plain, its page size and its repeat policy. Of a message that is not plain the
+    texts are empty, and the rest means nothing.
     """
     count = len(ends)
     texts, size = np.empty(len(data) + _TEXT_COUNT * count, np.uint8), np.int64(0)
-    plain, time_s = np.zeros(count, np.bool_), np.full(count, now_s)
-    page_size, policy = np.zeros(count, np.int64), np.zeros(count, np.uint8)
+    time_s, asked = np.full(count, now_s), np.zeros((count, 3), np.int64)
     spans, numbers = np.empty((_TEXT_COUNT, 2), np.int64), np.empty(_NUMBER_COUNT, np.int64)
     at = np.int64(0)
     for place in range(count):
@@ -139,17 +137,17 @@ def scan_requests(data: Any, ends: Any, id_bytes_max: Any, now_s: Any, time_tole
         if _scan(data, at, ends[place], id_bytes_max, spans, numbers):
             if numbers[_HAS_TIME]:
                 time_s[place] = numbers[_SECONDS] + numbers[_NANOS] * 1e-9
-            plain[place] = abs(time_s[place] - now_s) <= time_tolerance_s
-            page_size[place], policy[place] = numbers[_PAGE], numbers[_POLICY]
+            asked[place, 0] = abs(time_s[place] - now_s) <= time_tolerance_s
+            asked[place, 1], asked[place, 2] = numbers[_PAGE], numbers[_POLICY]
         for text in range(_TEXT_COUNT):
-            if plain[place]:
+            if asked[place, 0]:
                 for byte in data[spans[text, 0] : spans[text, 1]]:
                     texts[size] = byte
                     size += 1
             texts[size] = _END_OF_TEXT
             size += 1
         at = ends[place]
-    return texts[:size], plain, time_s, page_size, policy
+    return texts[:size], time_s, asked
 
 
 @kernel
