@@ -103,7 +103,8 @@ def encode_recommend(request_id: str, query: RecommendQuery, answered: Answered,
 def encode_recommends(
     request_ids: Sequence[str], queries: Sequence[RecommendQuery], answers: Sequence[Answer]
 ) -> list[bytes | Exception]:
-    """As `encode_recommend` of each, without timings, at a fraction of its cost; or the error that it would raise."""
+    """As `encode_recommend` of each, without timings and explanations, at a fraction of its cost; or the error that it
+    would raise."""
     encoded: list[bytes | Exception] = []
     alike: defaultdict[tuple[ListColumns, str, str], list[tuple[int, RecommendAnswer]]] = defaultdict(list)
     for number, (query, answer) in enumerate(zip(queries, answers, strict=True)):
@@ -124,8 +125,8 @@ def encode_recommends(
         for (number, answer), response in zip(members, written, strict=True):
             if response is None:
                 encoded[number] = EngineFault(_UNFIT)
-            elif answer.shortfall or answer.gap or queries[number].explain:
-                encoded[number] = response + _unusual(queries[number], answer, None)
+            elif answer.shortfall or answer.gap:
+                encoded[number] = response + _degraded(answer).SerializeToString()
             else:
                 encoded[number] = response
     return encoded
@@ -156,10 +157,7 @@ def _generation_id(generation_id: str) -> bytes:
 
 def _unusual(query: RecommendQuery, answer: RecommendAnswer, timed: Answered | None) -> bytes:
     """What most responses do not have."""
-    response = pb.RecommendResponse()
-    if answer.shortfall or answer.gap:
-        response.degraded = True
-        response.degraded_reason = _WIRE_OF_GAP[answer.gap] if answer.gap else pb.DEGRADED_REASON_SHORTFALL
+    response = _degraded(answer) if answer.shortfall or answer.gap else pb.RecommendResponse()
     if timed is not None:
         response.timings.CopyFrom(encode_timings(timed))
     if query.explain:
@@ -167,6 +165,12 @@ def _unusual(query: RecommendQuery, answer: RecommendAnswer, timed: Answered | N
             raise EngineFault("explanations are not one for each item")
         response.explanations.extend(map(_encode_explanation, answer.explanations))
     return response.SerializeToString()
+
+
+def _degraded(answer: RecommendAnswer) -> pb.RecommendResponse:
+    """Why a list is less than it could be."""
+    reason = _WIRE_OF_GAP[answer.gap] if answer.gap else pb.DEGRADED_REASON_SHORTFALL
+    return pb.RecommendResponse(degraded=True, degraded_reason=reason)
 
 
 def _no_answer(answer: Answer, asked: type[Query]) -> Exception:

@@ -8,7 +8,7 @@ message is the encoder's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ def written_lists(
 
     `tags` (3,): of the ids, the scores and the sources. `source_of_bits` (2^n,): what is written for a set of flags.
     """
-    data, ends, fit = write_fields(columns_of(lists), tags, source_of_bits)
+    data, ends, fit = write_fields(WrittenColumns.of(lists), tags, source_of_bits)
     view, begin = memoryview(data), 0
     fields: list[memoryview | None] = []
     for end, is_fit in zip(ends.tolist(), fit.tolist(), strict=True):
@@ -38,9 +38,21 @@ def written_lists(
     return fields
 
 
-def columns_of(lists: ListColumns) -> tuple[NDArray[Any], ...]:
-    """What the kernels read of a batch: text, offsets and rows (B, K) as in WrittenIds, counts, scores, sources."""
-    return (*lists.row_ids.written(lists.rows), lists.counts, lists.scores, lists.sources)
+class WrittenColumns(NamedTuple):
+    """What the kernels read of a batch's lists: `text`, `offsets`, `rows` as in WrittenIds, the rest as in
+    ListColumns."""
+
+    text: NDArray[np.uint8]
+    offsets: NDArray[np.uint64]
+    rows: NDArray[np.int32]
+    counts: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    sources: NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, lists: ListColumns) -> WrittenColumns:
+        """Nothing is copied."""
+        return cls(*lists.row_ids.written(lists.rows), lists.counts, lists.scores, lists.sources)
 
 
 def warm() -> None:
@@ -52,9 +64,9 @@ def warm() -> None:
 def write_fields(columns: Any, tags: Any, source_of_bits: Any) -> Any:
     """(bytes,) uint8 the fields of list after list, (B,) int64 where each ends, (B,) bool whether it is fit to be sent.
 
-    `columns` as of `columns_of`, here and in what follows.
+    `columns`: WrittenColumns, here and in what follows.
     """
-    list_count = len(columns[2])
+    list_count = len(columns.rows)
     places = np.arange(list_count)
     fit, size_max = measure_lists(columns, places)
     out, ends = np.empty(size_max, np.uint8), np.empty(list_count, np.int64)
@@ -72,7 +84,8 @@ def measure_lists(columns: Any, places: Any) -> Any:
 
     What the lists are made of comes into the caches on the way.
     """
-    text, offsets, rows, counts, scores, _ = columns
+    text, offsets, rows = columns.text, columns.offsets, columns.rows
+    counts, scores = columns.counts, columns.scores
     item_count = len(offsets) - 1
     fit = np.ones(len(places), np.bool_)
     for number, place in enumerate(places):
@@ -98,8 +111,8 @@ def measure_lists(columns: Any, places: Any) -> Any:
 @kernel
 def put_list(out: Any, at: Any, columns: Any, place: Any, tags: Any, source_of_bits: Any) -> Any:
     """Writes the fields of the list at `place`, which is fit to be sent; where its bytes end."""
-    text, offsets, rows, counts, scores, sources = columns
-    count = counts[place]
+    text, offsets, rows, scores, sources = columns.text, columns.offsets, columns.rows, columns.scores, columns.sources
+    count = columns.counts[place]
     if count == 0:
         return at
     for rank in range(count):

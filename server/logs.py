@@ -62,8 +62,8 @@ def log_listening(
     )
 
 
-class HasCall(Protocol):
-    """What can say which call it was."""
+class Loggable(Protocol):
+    """What a line may be written about."""
 
     @property
     def call(self) -> Call:
@@ -92,7 +92,7 @@ class RequestLog:
             if self._answered_count % self._sample_every == 0:
                 self._write_answered("request", call, seconds)
 
-    def answered_together(self, answered: Sequence[HasCall], seconds: Sequence[float]) -> None:
+    def answered_together(self, answered: Sequence[Loggable], seconds: Sequence[float]) -> None:
         """Requests were answered, each after so long."""
         if self._sample_every or max(seconds, default=0.0) >= self._slow_s:
             for one, its_seconds in zip(answered, seconds, strict=True):

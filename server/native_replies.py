@@ -1,8 +1,4 @@
-"""Calls in flight on the native front, and who waits for what of them.
-
-A call is over for whoever takes it out of the front's table first: the thread that served it with its answer, or the
-one that receives with the caller's cancellation or deadline.
-"""
+"""One call each of the native front, and who waits for what of it."""
 
 from __future__ import annotations
 
@@ -15,8 +11,8 @@ from server.service import Work
 from server.waiting import Answered, Desk, Entry, Outcome
 
 
-class Front(Protocol):
-    """What a reply needs of the front."""
+class Finisher(Protocol):
+    """What a reply needs of the table of calls."""
 
     def finish(self, reply: Reply, outcome: Sequence[Answered] | Exception, sent: Sent, /) -> None:
         """Sends the answer or the status of a call, unless the call is over; does not raise. On any thread."""
@@ -25,11 +21,11 @@ class Front(Protocol):
 class Reply:
     """One call in flight, and the waiter of its query when it has one."""
 
-    __slots__ = ("call", "call_id", "encode", "front", "over", "own_deadline", "query_count")
+    __slots__ = ("call", "call_id", "encode", "over", "own_deadline", "query_count", "table")
 
-    def __init__(self, front: Front, call_id: int, call: Call, work: Work, *, own_deadline: bool) -> None:
+    def __init__(self, table: Finisher, call_id: int, call: Call, work: Work, *, own_deadline: bool) -> None:
         """`own_deadline`: the caller named none, so that the library does not end the call when it passes."""
-        self.front = front
+        self.table = table
         self.call_id = call_id
         self.call = call
         self.query_count = len(work.queries)
@@ -43,8 +39,8 @@ class Reply:
         return self.call.method
 
     @property
-    def queued_at_s(self) -> float:
-        """Since when the call has been waiting."""
+    def came_at_s(self) -> float:
+        """Since when it has been waiting."""
         return self.call.started_s
 
     @property
@@ -58,7 +54,7 @@ class Reply:
 
     def answered(self, outcome: Outcome, sent: Sent) -> None:
         """The answer, or why there is none."""
-        self.front.finish(self, outcome if isinstance(outcome, Exception) else (outcome,), sent)
+        self.table.finish(self, outcome if isinstance(outcome, Exception) else (outcome,), sent)
 
 
 class PlainReply(Entry["PlainReply"]):
@@ -68,7 +64,7 @@ class PlainReply(Entry["PlainReply"]):
     comes from memory again.
     """
 
-    __slots__ = ("call_id", "metadata", "outcome", "over", "own_deadline", "request_id")
+    __slots__ = ("answered", "call_id", "metadata", "over", "own_deadline", "request_id")
     method = "Recommend"
     query: RecommendQuery
 
@@ -79,10 +75,9 @@ class PlainReply(Entry["PlainReply"]):
         metadata: Sequence[tuple[str, str | bytes]],
         came_at_s: float,
         deadline_s: float,
+        own_deadline: bool,
         request_id: str,
         query: RecommendQuery,
-        *,
-        own_deadline: bool,
     ) -> None:
         """`own_deadline`: as a Reply's."""
         self.query = query
@@ -93,20 +88,20 @@ class PlainReply(Entry["PlainReply"]):
         self.metadata = metadata
         self.request_id = request_id
         self.own_deadline = own_deadline
-        self.outcome: Answered | None = None
+        self.answered: Answered | None = None
         self.over = False
 
     @property
     def call(self) -> Call:
         """What logs, statuses and metrics know of it; most calls are never asked."""
         return Call(
-            self.method, self.queued_at_s, self.deadline_s, self.metadata.__iter__, self.request_id, self.outcome
+            self.method, self.came_at_s, self.deadline_s, self.metadata.__iter__, self.request_id, self.answered
         )
 
     @property
-    def waiter(self) -> PlainReply:  # type: ignore[override]
-        """Itself; no attribute, since an object that holds itself waits for the garbage collector."""
-        return self
+    def came_at_s(self) -> float:
+        """Since when it has been waiting."""
+        return self.queued_at_s
 
     def done(self) -> bool:
         """Whether the caller has gone, or has its answer."""
@@ -135,11 +130,11 @@ class Part:
         """One of the answers; the last one completes the call."""
         reply, answers = self._reply, self._answers
         if isinstance(outcome, Exception):
-            reply.front.finish(reply, outcome, sent)
+            reply.table.finish(reply, outcome, sent)
             return
         answers[self._position] = outcome
         if len(answers) == reply.query_count:
-            reply.front.finish(reply, [answers[position] for position in range(reply.query_count)], sent)
+            reply.table.finish(reply, [answers[position] for position in range(reply.query_count)], sent)
 
 
 class Held:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.attribution import TEXT_SIZE_BYTES_MAX, same_for_many
-from server.list_wire import HEAD_SIZE_BYTES_MAX, columns_of, measure_lists, put_head, put_list
+from server.list_wire import HEAD_SIZE_BYTES_MAX, WrittenColumns, measure_lists, put_head, put_list
 from server.lists import ListColumns
 from towers.compiled import kernel
 
@@ -63,14 +63,18 @@ def written_responses(
     request_ids: Sequence[bytes],
     times_s: Sequence[float],
 ) -> list[bytes | None]:
-    """The response to each of n requests, which has the list at its place; None for a list that is not fit to be sent.
+    """The response to each of n requests; None for a list that is not fit to be sent.
 
-    `request_ids` are UTF-8, and cut in the token as `encode_token` does.
+    Args:
+        fields, shared: how fields are written, and those that all n have.
+        lists: the batch's. places: (n,) which of them each request gets.
+        request_ids: (n,) UTF-8, cut in the token as `encode_token` does.
+        times_s: (n,) as of when each request asks, seconds since the epoch.
     """
     data, ends, fit = write_responses(
         fields,
         shared,
-        columns_of(lists),
+        WrittenColumns.of(lists),
         np.array(places),
         np.frombuffer(b"".join(request_ids), np.uint8),
         np.fromiter(accumulate(map(len, request_ids)), np.int64, len(request_ids)),
@@ -103,7 +107,12 @@ def write_responses(
     times_s: Any,
     alphabet: Any,
 ) -> Any:
-    """(bytes,) uint8 response after response, (n,) int64 where each ends, (n,) bool whether it is fit to be sent."""
+    """(bytes,) uint8 response after response, (n,) int64 where each ends, (n,) bool whether it is fit to be sent.
+
+    `fields`, `shared`, `columns`: ResponseFields, SharedFields, WrittenColumns. `places` (n,) int64. `request_text`
+    (bytes,) uint8, one id after the other, up to `request_ends` (n,) int64. `times_s` (n,) float64. `alphabet` (64,)
+    uint8.
+    """
     own_tags, list_tags, source_of_bits = fields
     token_begin, token_rest, generation_field = shared
     fit, size_max = measure_lists(columns, places)

@@ -8,6 +8,7 @@ for every front; `answer` adds the waiting on an event loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from server.encoding import encode_batch_recommend, encode_recommend, encode_sco
 from server.errors import DeadlinePassed, ItemNotFound, NoGeneration
 from server.plain_requests import PlainRequest
 from server.waiting import Answered
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class Work(NamedTuple):
@@ -92,11 +95,16 @@ class RecommendationService:
             raise
 
     def plain(self, raws: Sequence[bytes]) -> list[PlainRequest | None]:
-        """What Recommend's requests, as their bytes, ask; None for what is not plain: parse it and `begin`."""
+        """What Recommend's requests, as their bytes, ask, each with an id; None for what is not plain: parse it and
+        `begin`."""
         try:
-            return self.decoder().plain(raws, time.time())
+            plain = self.decoder().plain(raws, time.time())
         except NoGeneration:
             return [None] * len(raws)
+        except Exception:  # one burst's fault must not fail its calls: each is parsed for itself
+            _LOGGER.exception("a burst of %d requests could not be read at once", len(raws))
+            return [None] * len(raws)
+        return [request and (self.request_ids.of(request[0]), request[1]) for request in plain]
 
     def admit(self, count: int, deadline_s: float) -> None:
         """Admits calls, all or none; who gets the permits gives them back with `admission.leave(count)`.

@@ -96,12 +96,6 @@ def test_lists_of_several_batches_stand_side_by_side() -> None:
     ]
 
 
-def test_an_explained_list_has_its_explanations() -> None:
-    answer = RecommendAnswer(lists_of([[]]), 0, "g", shortfall=True)
-    asked = query()._replace(explain=True)
-    assert encode_recommends(["r"], [asked], [answer]) == [alone("r", asked, answer)]
-
-
 @pytest.mark.parametrize("score", [math.nan, math.inf])
 def test_a_list_that_is_not_fit_fails_alone(score: float) -> None:
     unfit = RecommendAnswer(lists_of([[1]], score), 0, "g", shortfall=False)

@@ -118,7 +118,7 @@ def _answers(
         about = {"lists": "served", "list_length": served.rows.shape[1], "generation": generation}
         answers = Answers(served, unseen, offline, vectors)
     if asked.exclude_bought:
-        notes.append("[ranker] repeats is off: lists leave out what the user had; bought again, it counts as missed.")
+        notes.append("[ranker] repeats is off: baselines and lists ranked offline leave out what the user had.")
     users_new = None if new_only is None or unseen is None else new_only.user_count
     return answers, about | {"users_new": users_new, "notes": notes}
 

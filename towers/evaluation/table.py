@@ -122,15 +122,11 @@ def compare(
         progress: told the name of each baseline before its turn.
     """
     recommenders = fit_baselines(train_log(split), progress)
-    questions = (
-        ("All items", split.evaluation_set, models),
-        ("New to the user", split.evaluation_set.new_only(), new_only_models),
+    asked, unseen = split.evaluation_set, split.evaluation_set.new_only()
+    return (
+        Comparison("All items", _judge(recommenders, asked, ks), _judge_rankings(models, asked, ks)),
+        Comparison("New to the user", _judge(recommenders, unseen, ks), _judge_rankings(new_only_models, unseen, ks)),
     )
-    everything, new_only = (
-        Comparison(title, _judge(recommenders, asked, ks), _judge_rankings(rankings, asked, ks))
-        for title, asked, rankings in questions
-    )
-    return everything, new_only
 
 
 def _judge(recommenders: Mapping[str, Recommender], asked: EvaluationSet, ks: Sequence[int]) -> Reports:

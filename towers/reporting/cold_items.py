@@ -76,7 +76,7 @@ def cold_items(withheld: Withheld, model: TrainedModel, retrievers: RetrieverFac
         recommender answers, with withheld items admitted to its lists; popularity never shows an item without events.
         Among the withheld ones the two towers' vectors rank alone, and popularity is that of the item's attributes.
     """
-    dataset, asked = withheld.dataset, withheld.split.evaluation_set
+    dataset, asked = withheld.dataset, replace(withheld.split.evaluation_set, exclude_bought=False)
     every = _admitted(withheld)
     whole = Asker.of(dataset, model, asked.asked_at_s, retrievers, every)
     alone = Asker.of(dataset, model, asked.asked_at_s, retrievers, withheld.items)

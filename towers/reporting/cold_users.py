@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ Rankings = Mapping[str, IntArray]
 
 def cold_users(asker: Asker, dataset: Dataset, split: TimeSplit, k: int) -> list[dict[str, Any]]:
     """One row for each of EVENT_COUNTS: recall@k of the model, of popularity and of content, with intervals."""
-    asked, log, terms = split.evaluation_set, train_log(split), item_terms(dataset)
+    asked = replace(split.evaluation_set, exclude_bought=False)  # nobody knows what a stranger had
+    log, terms = train_log(split), item_terms(dataset)
     popular = popularity(log).recommend(asked.user_rows, k, exclude_bought=False)
     rows = []
     for count in EVENT_COUNTS:

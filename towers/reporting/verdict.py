@@ -67,14 +67,15 @@ def _sources(figures: Figures, question: str, what: str) -> str:
     sources = figures["sources"][question]
     if not sources or not sources["ablation"]:
         return ""
-    table = sources["ablation"]
-    needed = max(table, key=lambda row: row["loss"])
-    idle = [words(row["source"]) for row in table if not row["significant"]]
-    harmful = [words(row["source"]) for row in table if row["significant"] and row["loss"] < 0]
-    gain = f" Without {', '.join(harmful)} NDCG would rise significantly." if harmful else ""
-    if not (needed["significant"] and needed["loss"] > 0):
+    certain = [row for row in sources["ablation"] if row["significant"]]
+    idle = [words(row["source"]) for row in sources["ablation"] if not row["significant"]]
+    missed = [row for row in certain if row["loss"] > 0]
+    harmful = [words(row["source"]) for row in certain if row["loss"] < 0]
+    gain = f" Without {' or '.join(harmful)} alone NDCG would rise significantly." if harmful else ""
+    if not missed:
         return f"For {what}, no source is missed significantly when it alone is left out.{gain}"
-    sentence = f"For {what}, {words(needed['source'])} is missed most: NDCG falls by {needed['loss']:.4f} without it"
+    most = max(missed, key=lambda row: row["loss"])
+    sentence = f"For {what}, {words(most['source'])} is missed most: NDCG falls by {most['loss']:.4f} without it"
     return sentence + (f", and not significantly without {', '.join(idle)}." if idle else ".") + gain
 
 

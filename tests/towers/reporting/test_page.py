@@ -256,8 +256,10 @@ def test_losses_are_told_for_both_questions(figures: dict[str, Any]) -> None:
     assert "For all items, no source is missed significantly when it alone is left out." in none
     worse = [_loss("a", 0.2, True), _loss("b", -0.1, True), _loss("c", 0.0, False)]
     harmed = verdict(figures | {"sources": {"all": {"ablation": worse}, "new": {"ablation": worse[1:]}}})
-    assert "without it, and not significantly without c. Without b NDCG would rise significantly." in harmed
-    assert "For new items, no source is missed significantly when it alone is left out. Without b NDCG" in harmed
+    assert "without it, and not significantly without c. Without b alone NDCG would rise significantly." in harmed
+    assert "For new items, no source is missed significantly when it alone is left out. Without b alone NDCG" in harmed
+    unsure = [_loss("a", 0.3, False), _loss("b", 0.1, True)]
+    assert "b is missed most" in verdict(figures | {"sources": {"all": {"ablation": unsure}, "new": None}})
 
 
 def _loss(source: str, loss: float, significant: bool) -> dict[str, Any]:
