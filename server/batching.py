@@ -27,8 +27,13 @@ from typing import Any, NamedTuple, Protocol
 from index.filters.kinds import AttributeKind
 from server.domain import Answer, BatchTimings, Query
 from server.errors import DeadlinePassed, EngineFault, NoGeneration, QueueFull, ShuttingDown
+from server.niceness import give_way
 from server.state.recent import ShopperStates
 from server.waiting import Answered, Awaited, Desk, Entry, LoopWaiter, Outcome
+
+ENGINE_NICENESS = 3
+"""Of the batcher's own thread, so that an event loop on the same core takes and sends all that has come before the next
+batch begins, and the two do not take the core from each other at every kernel (docs/performance.md)."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -199,6 +204,7 @@ class MicroBatcher:
             outcomes = others
 
     def _run(self) -> None:
+        give_way(ENGINE_NICENESS)
         while not self._closed or self._queue:
             # In this order: whoever queues after the look at the queue finds that the thread sleeps.
             self._asleep = True

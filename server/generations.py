@@ -20,9 +20,10 @@ from index.generation import GenerationError, current_id
 from index.generation.layout import CURRENT_NAME
 from server.batching import Engine
 from server.memory import give_back_free_memory
+from server.niceness import give_way
 
 BACKGROUND_NICENESS = 10
-"""Of the thread that loads a generation beside the one that serves; on Linux a thread has a niceness of its own."""
+"""Of the thread that loads a generation beside the one that serves."""
 
 _LOGGER = structlog.stdlib.get_logger("twinrank.generations")
 
@@ -91,7 +92,7 @@ class GenerationFollower:
 
     def _run(self) -> None:
         # What is loaded here is loaded while others are served: they come first.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICENESS)
+        give_way(BACKGROUND_NICENESS)
         while not self._stopping:
             self._wake.wait(self._poll_interval_s)
             self._wake.clear()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from server.batching import BatchRecord, MicroBatcher
+from server.batching import ENGINE_NICENESS, BatchRecord, MicroBatcher
 from server.domain import RecommendQuery, RepeatPolicy, Shopper
 from server.errors import DeadlinePassed, NoGeneration, QueueFull, ShuttingDown
+from server.niceness import give_way
 from tests.server.fake_engine import POISON, FakeEngine
+from tests.server.waiting import until
 
 FAR = float("inf")
 
@@ -153,3 +158,27 @@ async def test_without_an_engine_nothing_is_queued() -> None:
 def _wait_until(monotonic_s: float) -> None:
     while time.monotonic() < monotonic_s:
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there has a thread a niceness of its own")
+async def test_the_engines_thread_gives_way_to_the_event_loop(batcher: MicroBatcher) -> None:
+    [engine] = [thread.native_id for thread in threading.enumerate() if thread.name == "engine"]
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    await until(lambda: os.getpriority(os.PRIO_PROCESS, engine or 0) == max(own, ENGINE_NICENESS))
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there has a thread a niceness of its own")
+def test_a_thread_that_gives_way_already_keeps_its_niceness() -> None:
+    found: list[int] = []
+
+    def run() -> None:
+        for niceness in (5, 2):
+            give_way(niceness)
+            found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [max(own, 5)] * 2
