@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -92,6 +94,14 @@ def test_cold_users_are_measured_beside_popularity_and_content(
         assert row["content_ci"][0] <= row["content"] <= row["content_ci"][1]
 
 
+def test_strangers_are_asked_alike_whatever_the_shops_lists_leave_out(
+    asker: Asker, small_dataset: Dataset, split: TimeSplit
+) -> None:
+    """Else the model alone would leave out what the baselines may show."""
+    hiding = replace(split, evaluation_set=replace(split.evaluation_set, exclude_bought=True))
+    assert cold_users(asker, small_dataset, hiding, K) == cold_users(asker, small_dataset, split, K)
+
+
 def test_recall_and_lead_of_known_lists(split: TimeSplit) -> None:
     relevant = split.evaluation_set.relevant[:2]
     right = [int(relevant[[place]].indices[0]) for place in range(2)]
@@ -130,7 +140,6 @@ def test_withheld_items_are_ranked_among_all_and_among_themselves(
 def test_popularity_of_attributes_is_the_mean_over_items_that_share_them(
     small_dataset: Dataset, split: TimeSplit
 ) -> None:
-    from dataclasses import replace
 
     from towers.evaluation import train_log
 
