@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from towers.compiled import kernel
 from towers.features.histories import BoolArray, FloatArray, Int32Array, Int64Array
 from towers.features.purchases import Purchases, find_row
+from towers.ordering import BIN_COUNT, by_digits
 from towers.retrieval import Allowed
 from towers.retrieval import Retriever as Retriever
 from towers.settings import CandidateSettings
@@ -354,17 +355,17 @@ def _merge(
     room = near_most + bought.shape[1] + popular_count + similar_count
     rows = np.full((request_count, room), -1, np.int32)
     sources = np.zeros((request_count, room), np.uint32)
-    keys = np.empty(room, np.int64)
+    unordered, spare, bins = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(BIN_COUNT, np.int32)
     width = 0
     for request in range(request_count):
         hidden = excluded[excluded_offsets[request] : excluded_offsets[request + 1]]
         own_popular = popular[list_of[request]]
-        end = _append(keys, 0, near[request], near_count[request], TWO_TOWER, retrievable, hidden)
-        end = _append(keys, end, bought[request], bought.shape[1], BUY_AGAIN, retrievable, hidden)
-        end = _append(keys, end, own_popular, popular_count, POPULAR, retrievable, hidden)
+        end = _append(unordered, 0, near[request], near_count[request], TWO_TOWER, retrievable, hidden)
+        end = _append(unordered, end, bought[request], bought.shape[1], BUY_AGAIN, retrievable, hidden)
+        end = _append(unordered, end, own_popular, popular_count, POPULAR, retrievable, hidden)
         if similar_count:
-            end = _append(keys, end, similar[request], similar_count, SIMILAR, retrievable, hidden)
-        keys[:end].sort()
+            end = _append(unordered, end, similar[request], similar_count, SIMILAR, retrievable, hidden)
+        keys = by_digits(unordered, spare, bins, end, _SOURCE_BIT_COUNT)
         filled = 0
         for place in range(end):
             row = keys[place] >> _SOURCE_BIT_COUNT

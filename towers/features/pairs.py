@@ -184,7 +184,7 @@ def _sum_by_value(
     room = 1 + len(item_row) * attribute_count
     decayed, share, age = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
     long, days, oldest = np.empty(room, np.float32), np.zeros(room, np.float32), np.empty(room, np.float32)
-    visits, last_s = np.empty(room, np.int32), np.empty(room, np.int64)
+    visits, newest_visit = np.empty(room, np.int32), np.empty(room, np.int32)
     weight, long_weight = weights
     decayed[0], share[0], age[0], long[0] = 0, 0, NEVER_DAYS, 0
     begins = np.cumsum(code_counts) - code_counts
@@ -192,24 +192,30 @@ def _sum_by_value(
     end = 1
     for request in range(len(offsets) - 1):
         first = end
+        visit, visit_s = np.int32(0), np.int64(-1)
         for event in range(offsets[request], offsets[request + 1]):
+            if event + AHEAD < len(item_row):
+                prefetch(codes, item_row[event + AHEAD])
             if not is_target[event]:
                 continue
+            visit += np.int32(time_s[event] != visit_s)
+            visit_s, row = time_s[event], item_row[event]
+            counts, counts_long, days_old = weight[event], long_weight[event], age_days[event]
             for attribute in range(attribute_count):
-                value = begins[attribute] + codes[item_row[event], attribute]
+                value = begins[attribute] + codes[row, attribute]
                 slot = slot_of[value]
                 if slot < first:  # of an earlier request, or none
-                    slot = end
-                    slot_of[value] = slot
-                    decayed[slot], long[slot], visits[slot], last_s[slot] = 0, 0, 0, -1
-                    oldest[slot] = age_days[event]
+                    slot_of[value] = end
+                    decayed[end], long[end], visits[end], newest_visit[end] = counts, counts_long, 1, visit
+                    oldest[end] = age[end] = days_old
                     end += 1
-                decayed[slot] += weight[event]
-                if time_s[event] != last_s[slot]:
-                    visits[slot] += 1
-                    long[slot] += long_weight[event]
-                last_s[slot] = time_s[event]
-                age[slot] = age_days[event]  # events ascend in time: the newest stays
+                    continue
+                another_visit = newest_visit[slot] != visit  # added, not branched on: nobody can foretell it
+                decayed[slot] += counts
+                long[slot] += counts_long if another_visit else np.float32(0)
+                visits[slot] += np.int32(another_visit)
+                newest_visit[slot] = visit
+                age[slot] = days_old  # events ascend in time: the newest stays
         for slot in range(first, end):
             share[slot] = decayed[slot] / (total[request] + np.float32(1))
             known = oldest[slot] - age[slot] + _VALUE_INTERVAL_DAYS * _VALUE_INTERVAL_VISITS

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from towers.compiled import kernel
 from towers.features.histories import BoolArray, FloatArray, HistoryBatch, Int32Array, Int64Array
+from towers.ordering import BIN_COUNT, by_digits
 
 HALF_LIFE_SLOW_DAYS = 60.0
 HALF_LIFE_FAST_DAYS = 14.0
@@ -176,15 +177,15 @@ def _aggregate(
     slow, fast, long = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
     since, interval = np.empty(room, np.float32), np.empty(room, np.float32)
     total, total_fast = np.zeros(request_count, np.float32), np.zeros(request_count, np.float32)
-    keys = np.empty(longest, np.int64)
+    unordered, spare, bins = np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(BIN_COUNT, np.int32)
     group = 0
     for request in range(request_count):
         begin, count = offsets[request], 0
         for event in range(begin, offsets[request + 1]):
             if is_target[event] == wanted:
-                keys[count] = (np.int64(item_row[event]) << _PLACE_BITS) | (event - begin)
+                unordered[count] = (np.int64(item_row[event]) << _PLACE_BITS) | (event - begin)
                 count += 1
-        keys[:count].sort()  # by item, and of one item oldest first
+        keys = by_digits(unordered, spare, bins, count, _PLACE_BITS)  # by item, and of one item oldest first
         everything, everything_fast, at = 0.0, 0.0, 0
         while at < count:
             row, first, visits = keys[at] >> _PLACE_BITS, at, 0
