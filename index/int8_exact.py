@@ -20,8 +20,8 @@ from safetensors.numpy import save_file
 
 from index.compiled import kernel
 from index.int8_blocks import BLOCK_SIZE, TAIL_SIZE, Blocks, block_size_bytes, decode, encode
-from index.int8_dot import dot_row, quantise, score_block
-from index.int8_kernels import ordered
+from index.int8_dot import dot_row, prefetch_block, quantise, score_block
+from index.int8_kernels import BIN_COUNT, best_of, span
 from index.mapped_tensors import TensorFileInvalid, open_tensors
 from index.searcher import IndexFileInvalid, Rows, Scores, check_queries, check_vectors, empty_answer
 
@@ -30,7 +30,8 @@ _SLACK = 1e-5
 """Of ‖q‖ · ‖v‖, for the rounding of float32 sums."""
 _HALF_STEP = 0.51
 """What rounding to a step may lose of one coordinate, in steps."""
-_BIN_COUNT = 512
+_AHEAD = 8
+"""How many vectors ahead of its use one is asked for."""
 
 
 class Int8ExactSearcher:
@@ -50,6 +51,7 @@ class Int8ExactSearcher:
             )
         self._vectors = np.ascontiguousarray(vectors).view()
         self._vectors.flags.writeable = False  # one type for built and mapped, so that kernels are compiled once
+        self._row_bytes = self._vectors.view(np.uint8)
         self._blocks = blocks
         self._norm_max, self._error_norm_max = norm_max, error_norm_max
 
@@ -99,6 +101,7 @@ class Int8ExactSearcher:
             _search(
                 np.ascontiguousarray(queries),
                 self._vectors,
+                self._row_bytes,
                 self._blocks.data,
                 self._norm_max,
                 self._error_norm_max,
@@ -114,11 +117,12 @@ def _norm_max(vectors: npt.NDArray[np.float32]) -> float:
 
 @kernel
 def _search(
-    queries: Any, vectors: Any, blocks: Any, norm_max: Any, error_norm_max: Any, scores: Any, rows: Any
+    queries: Any, vectors: Any, row_bytes: Any, blocks: Any, norm_max: Any, error_norm_max: Any, scores: Any, rows: Any
 ) -> None:  # fmt: skip
     """Writes the k best items of queries (B, D) to scores (B, k), descending, and rows (B, k), B and n ≥ 1.
 
-    `vectors` (n, D) float32, `blocks` (·, bytes of a block) uint8. Places that no item fills stay as they are.
+    `vectors` (n, D) float32, `row_bytes` the same as bytes, `blocks` (·, bytes of a block) uint8. Places that no item
+    fills stay as they are.
     """
     query_count, block_count, item_count = len(queries), len(blocks), len(vectors)
     codes = np.empty((query_count, blocks.shape[1] // BLOCK_SIZE - TAIL_SIZE), np.int16)
@@ -134,11 +138,12 @@ def _search(
         score_block(blocks, block_count - 1, codes[at], line, 0)
         best[at, block_count - 1] = line[:last_size].max()
     k = min(scores.shape[1], item_count)
-    bins = np.empty(_BIN_COUNT, np.int32)
-    found, keys = np.empty(item_count, np.float32), np.empty(item_count, np.int64)
-    bits = found.view(np.int32)
+    bins, smallest = np.empty(BIN_COUNT + 1, np.int32), np.empty(BIN_COUNT, np.float32)
+    candidates, keys = np.empty(item_count, np.int64), np.empty(item_count, np.int64)
+    found = np.empty(item_count, np.float32)
     for at in range(query_count):
-        least = _reached_by(best[at], k, bins) - 2 * _uncertainty(queries[at], steps[at], norm_max, error_norm_max)
+        reached = _reached_by(best[at], k, bins, smallest)
+        least = _not_above(reached - 2 * _uncertainty(queries[at], steps[at], norm_max, error_norm_max))
         count = 0
         for block in range(block_count):
             if best[at, block] < least:
@@ -146,15 +151,13 @@ def _search(
             score_block(blocks, block, codes[at], line, 0)
             for lane in range(BLOCK_SIZE if block + 1 < block_count else last_size):
                 if line[lane] >= least:
-                    row = block * BLOCK_SIZE + lane
-                    found[count] = dot_row(vectors, row, queries[at])
-                    keys[count] = -(np.int64(ordered(bits[count])) << 32) + row
+                    candidates[count] = block * BLOCK_SIZE + lane
                     count += 1
-        keys[:count].sort()
-        score_bits = scores[at].view(np.int32)
-        for place in range(k):
-            rows[at, place] = keys[place] & 0xFFFFFFFF
-            score_bits[place] = ordered(-(keys[place] >> 32))
+        for place in range(count):
+            if place + _AHEAD < count:
+                prefetch_block(row_bytes, candidates[place + _AHEAD])
+            found[place] = dot_row(vectors, candidates[place], queries[at])
+        best_of(found[:count], candidates, bins, keys, scores[at, :k], rows[at, :k])
 
 
 @kernel
@@ -168,24 +171,31 @@ def _uncertainty(query: Any, step: Any, norm_max: Any, error_norm_max: Any) -> A
 
 
 @kernel
-def _reached_by(best: Any, k: Any, bins: Any) -> Any:
+def _not_above(bound: Any) -> Any:
+    """The bound as a float32, which is what scores are compared as; rounded down."""
+    rounded = np.float32(bound)
+    return np.nextafter(rounded, np.float32(-np.inf)) if rounded > bound else rounded
+
+
+@kernel
+def _reached_by(best: Any, k: Any, bins: Any, smallest: Any) -> Any:
     """A score that the best of k blocks at least reach, about the k-th largest; -inf where there are fewer blocks."""
     if len(best) < k:
         return -np.inf
-    most, least = best.max(), best.min()
-    last_bin = np.float32(len(bins) - 1)
+    least, most = span(best)
+    last_bin = np.float32(len(smallest) - 1)
     factor = last_bin / (most - least) if most > least else np.float32(0)
-    bins[:] = 0
+    bins[:], smallest[:] = 0, np.inf
     for score in best:
-        bins[np.int32(min((most - score) * factor, last_bin))] += 1
+        bin_at = np.int32(min((most - score) * factor, last_bin))
+        bins[bin_at] += 1
+        smallest[bin_at] = min(smallest[bin_at], score)
     end, count = 0, bins[0]
+    reached = np.float64(smallest[0])
     while count < k:
         end += 1
         count += bins[end]
-    reached = np.inf
-    for score in best:
-        if np.int32(min((most - score) * factor, last_bin)) <= end:
-            reached = min(reached, np.float64(score))
+        reached = min(reached, np.float64(smallest[end]))
     return reached
 
 

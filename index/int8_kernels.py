@@ -10,7 +10,7 @@ from index.compiled import kernel
 from index.int8_blocks import BLOCK_SIZE, TAIL_SIZE
 from index.int8_dot import prefetch_block, quantise, score_block
 
-_BIN_COUNT = 512
+BIN_COUNT = 512
 """Bins of the counting sort: with some thousands of scores a bin of the best holds one or two."""
 _INSERTION_MAX = 32
 """A larger bin, such as one of equal scores, is sorted by the library."""
@@ -46,7 +46,7 @@ def search_lists(
         total_max = max(total_max, total)
     chosen[query_count] = chosen[query_count - 1]  # what the last list is followed by; it need not be fetched again
     found, keys = np.empty(total_max + BLOCK_SIZE, np.float32), np.empty(total_max, np.int64)
-    bins = np.empty(_BIN_COUNT + 1, np.int32)
+    bins = np.empty(BIN_COUNT + 1, np.int32)
     for at in range(query_count):
         total = 0
         least, most = np.float32(np.inf), np.float32(-np.inf)
@@ -107,22 +107,14 @@ def _keep_best(
     A counting sort over bins from `most` down to `least`, of as many bins as hold k items, then a sort inside each.
     `least` need not be the smallest score: what is below counts for the last bin.
     """
-    last_bin = np.float32(_BIN_COUNT - 1)
-    factor = last_bin / (most - least) if most > least else np.float32(0)
-    bins[:] = 0
-    for at in range(len(found)):
-        bins[np.int32(min((most - found[at]) * factor, last_bin)) + 1] += 1
-    end = 0  # the bins before it hold k items, or all
-    while end < _BIN_COUNT and bins[end] < len(scores):
-        bins[end + 1] += bins[end]  # where bin `end + 1` begins
-        end += 1
+    factor, end = _begins(found, least, most, len(scores), bins)
     kept = bins[end]
     bits = found.view(np.int32)
     id_column = list_ids.shape[1] - BLOCK_SIZE
     at = 0
     for list_at in chosen:
         for place in range(sizes[list_at]):
-            bin_at = np.int32(min((most - found[at]) * factor, last_bin))
+            bin_at = _bin(found[at], most, factor)
             if bin_at < end:
                 row = list_ids[begins[list_at] + place // BLOCK_SIZE, id_column + place % BLOCK_SIZE]
                 keys[bins[bin_at]] = -(np.int64(ordered(bits[at])) << 32) + row
@@ -134,6 +126,61 @@ def _keep_best(
         rows[place] = keys[place] & 0xFFFFFFFF
         score_bits[place] = ordered(-(keys[place] >> 32))
         scores[place] *= scale
+
+
+@kernel
+def best_of(found: Any, ids: Any, bins: Any, keys: Any, scores: Any, rows: Any) -> None:
+    """The k best of `found` to scores (k,), descending, and their `ids` to rows (k,); ties to the lower id.
+
+    As `_keep_best`, of scores that are all worth a bin. `bins` (·,) and `keys` (len(found),) are overwritten.
+    """
+    least, most = span(found)
+    factor, end = _begins(found, least, most, len(scores), bins)
+    bits = found.view(np.int32)
+    for at in range(len(found)):
+        bin_at = _bin(found[at], most, factor)
+        if bin_at < end:
+            keys[bins[bin_at]] = -(np.int64(ordered(bits[at])) << 32) + ids[at]
+            bins[bin_at] += 1
+    _sort_inside(keys, bins, end)
+    score_bits = scores.view(np.int32)
+    for place in range(len(scores)):
+        rows[place] = keys[place] & 0xFFFFFFFF
+        score_bits[place] = ordered(-(keys[place] >> 32))
+
+
+@kernel
+def _begins(found: Any, least: Any, most: Any, k: Any, bins: Any) -> Any:
+    """Into bins (BIN_COUNT + 1,) where each bin of `found` begins; bins a score, and how many of them hold k or all."""
+    factor = np.float32(BIN_COUNT - 1) / (most - least) if most > least else np.float32(0)
+    bins[:] = 0
+    for score in found:
+        bins[_bin(score, most, factor) + 1] += 1
+    end = 0
+    while end < BIN_COUNT and bins[end] < k:
+        bins[end + 1] += bins[end]
+        end += 1
+    return factor, end
+
+
+@kernel
+def _bin(score: Any, most: Any, factor: Any) -> Any:
+    return np.int32(min((most - score) * factor, np.float32(BIN_COUNT - 1)))
+
+
+@kernel
+def span(scores: Any) -> Any:
+    """The smallest and the largest of scores (n,), n ≥ 1; four chains side by side, since each waits for itself."""
+    low0 = low1 = low2 = low3 = high0 = high1 = high2 = high3 = scores[0]
+    whole = len(scores) // 4 * 4
+    for at in range(0, whole, 4):
+        low0, high0 = min(low0, scores[at]), max(high0, scores[at])
+        low1, high1 = min(low1, scores[at + 1]), max(high1, scores[at + 1])
+        low2, high2 = min(low2, scores[at + 2]), max(high2, scores[at + 2])
+        low3, high3 = min(low3, scores[at + 3]), max(high3, scores[at + 3])
+    for at in range(whole, len(scores)):
+        low0, high0 = min(low0, scores[at]), max(high0, scores[at])
+    return min(min(low0, low1), min(low2, low3)), max(max(high0, high1), max(high2, high3))
 
 
 @kernel

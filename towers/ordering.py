@@ -1,4 +1,4 @@
-"""Ordering a few hundred keys inside a kernel: by digits, in place of the comparisons of a sort that cannot be foretold."""
+"""Ordering a few hundred keys inside a kernel: by their digits, since no processor foretells what a sort compares."""
 
 from __future__ import annotations
 
