@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from index.compiled import kernel
 from index.int8_blocks import BLOCK_SIZE, TAIL_SIZE, Blocks, block_size_bytes, decode, encode
-from index.int8_dot import dot_row, prefetch_block, quantise, score_block
+from index.int8_dot import QUERIES_SIDE_BY_SIDE, best_of_block, dot_row, prefetch_block, quantise, score_block
 from index.int8_kernels import BIN_COUNT, best_of, span
 from index.mapped_tensors import TensorFileInvalid, open_tensors
 from index.searcher import IndexFileInvalid, Rows, Scores, check_queries, check_vectors, empty_answer
@@ -131,8 +131,11 @@ def _search(
     last_size = item_count - (block_count - 1) * BLOCK_SIZE
     for at in range(query_count):
         steps[at] = quantise(queries[at], codes[at])
+    together = query_count // QUERIES_SIDE_BY_SIDE * QUERIES_SIDE_BY_SIDE
     for block in range(block_count):
-        for at in range(query_count):
+        for at in range(0, together, QUERIES_SIDE_BY_SIDE):
+            best_of_block(blocks, block, codes, at, best)
+        for at in range(together, query_count):
             best[at, block] = score_block(blocks, block, codes[at], line, 0)
     for at in range(query_count):  # what the last block is filled up with counts for nothing
         score_block(blocks, block_count - 1, codes[at], line, 0)

@@ -31,9 +31,11 @@ def test_the_answer_is_that_of_float32_however_alike_the_items_are(
     random = np.random.default_rng(seed)
     centre = random.normal(size=dimension)
     vectors = (size * (centre + spread * random.normal(size=(count, dimension)))).astype(np.float32)
-    queries = random.normal(size=(3, dimension)).astype(np.float32)
+    queries = random.normal(size=(6, dimension)).astype(np.float32)  # four side by side, and two
     queries[2] = 0
-    scores, rows = Int8ExactSearcher.of(vectors).search(queries, k)
+    searcher = Int8ExactSearcher.of(vectors)
+    scores, rows = searcher.search(queries, k)
+    np.testing.assert_array_equal(scores[1], searcher.search(queries[1:2], k)[0][0])
     exact = queries.astype(np.float64) @ vectors.astype(np.float64).T
     wanted = -np.sort(-exact, axis=1)[:, :k]
     found = wanted.shape[1]
