@@ -19,7 +19,6 @@ from client.load.arrivals import poisson_arrivals
 
 IN_FLIGHT = 32
 TIMEOUT_S = 5.0
-OPEN_LOOP_IN_FLIGHT_MAX = 1_000
 OPEN_LOOP_WARM_UP_S = 0.3
 _SPIN_S = 0.002
 """Event loops keep time to a millisecond. What is due sooner than this is waited for awake: the core is the load's."""
@@ -48,10 +47,12 @@ class Transport(ABC):
     Attributes:
         requests_per_unit: how many requests one unit of work carries.
         in_flight: how many units a closed loop keeps under way.
+        in_flight_max: how many an open loop lets be under way; more wait here, and their latency counts the wait.
     """
 
     requests_per_unit: int = 1
     in_flight: int = IN_FLIGHT
+    in_flight_max: int = 1_000
 
     @abstractmethod
     async def open(self, target: str) -> None:
@@ -120,8 +121,8 @@ async def open_loop(
 ) -> Latencies:
     """Poisson arrivals at `rate` requests a second, each at its time whatever became of the ones before.
 
-    At OPEN_LOOP_IN_FLIGHT_MAX units under way the next ones wait, and their latency counts the wait. `spin_s` 0 never
-    waits awake: for a load that shares its core with the server, at up to a millisecond of delay, which counts too.
+    `spin_s` 0 never waits awake: for a load that shares its core with the server, at up to a millisecond of delay,
+    which counts too.
     """
     end_s = OPEN_LOOP_WARM_UP_S + seconds
     due = [*poisson_arrivals(rate / transport.requests_per_unit, end_s, seed=1)]
@@ -136,7 +137,7 @@ async def open_loop(
         nonlocal started, under_way, is_waiting
         is_waiting = False
         now = time.perf_counter() - begin
-        while started < len(due) and due[started] <= now and under_way < OPEN_LOOP_IN_FLIGHT_MAX:
+        while started < len(due) and due[started] <= now and under_way < transport.in_flight_max:
             due_s = due[started]
             if due_s >= OPEN_LOOP_WARM_UP_S:
                 lags_s.append(now - due_s)
@@ -148,7 +149,7 @@ async def open_loop(
 
     def wait_for_next(now: float) -> None:
         nonlocal is_waiting
-        if started == len(due) or under_way >= OPEN_LOOP_IN_FLIGHT_MAX:
+        if started == len(due) or under_way >= transport.in_flight_max:
             return
         is_waiting, delay_s = True, due[started] - now
         if delay_s > spin_s:
