@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from towers.models.rows import rows_of
 from towers.settings import TowerSettings
 
 KERNEL_EVENTS = 3
@@ -53,7 +54,8 @@ class MeanEncoder(SequenceEncoder):
         length = events.shape[1]
         place = torch.arange(length, device=events.device)
         distance = place[:, None] - place  # (N, N), newer event by older
-        by_distance = torch.exp(self.weight_log.flip(0)[distance.clamp_min(0)]) * (distance >= 0)
+        weight_log = rows_of(self.weight_log.flip(0)[:, None], distance.clamp_min(0))[..., 0]  # (N, N)
+        by_distance = torch.exp(weight_log) * (distance >= 0)
         weight = by_distance * present[:, None, :]  # (B, N, N)
         weight = weight / weight.sum(dim=2, keepdim=True).clamp_min(1e-6)
         encoded: Tensor = self.out(weight @ events) * present[:, :, None]  # (B, N, D)
@@ -213,7 +215,7 @@ class SelfAttentionEncoder(SequenceEncoder):
         mask = (((distance >= 0) & present[:, None, :]) | (distance == 0))[:, None]  # (B, 1, N, N)
         for number, block in enumerate(self.blocks):
             if self.distance is not None:
-                bias = self.distance[number][:, distance.clamp_min(0)]  # (H, N, N)
+                bias = rows_of(self.distance[number].T, distance.clamp_min(0)).permute(2, 0, 1)  # (H, N, N)
                 looks = torch.where(mask, bias, -torch.inf)  # (B, H, N, N)
             else:
                 looks = mask

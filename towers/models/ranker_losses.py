@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from towers.models.rows import rows_of
+
 
 def binary_loss(logit: Tensor, label: Tensor, positive_weight: float) -> Tensor:
     """Mean cross-entropy of each candidate by itself: (n,), (n,) 0 or 1."""
@@ -26,7 +28,8 @@ def listwise_loss(logit: Tensor, label: Tensor, request: Tensor, request_count: 
     shifted = logit - highest[request]
     total = logit.new_zeros(request_count).index_add(0, request, shifted.exp())
     positives = logit.new_zeros(request_count).index_add(0, request, label)
-    log_share = shifted - total.clamp(min=1e-30).log()[request]  # (n,) log of the softmax
+    log_total = rows_of(total.clamp(min=1e-30).log()[:, None], request)[:, 0]  # (n,)
+    log_share = shifted - log_total  # log of the softmax
     target = label / positives.clamp(min=1)[request]
     return -(target * log_share).sum() / (positives > 0).sum().clamp(min=1)
 

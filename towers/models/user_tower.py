@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from towers.features.requests import CLOCK_FEATURES, GAP_BUCKETS, REQUEST_FEATURES, RequestArrays
 from towers.models.encoders import sequence_encoder
+from towers.models.rows import rows_of
 from towers.settings import FeatureSettings, TowerSettings
 
 SHORT_EVENTS = 8
@@ -143,7 +144,7 @@ class UserTower(nn.Module):
         """
         everywhere, begins = self._every_position(sequences, item_vectors)
         place = begins[sequence] + column  # (R,)
-        encoded = everywhere[place.clamp_min(0)] * (column >= 0)[:, None]  # (R, D)
+        encoded = rows_of(everywhere, place.clamp_min(0)) * (column >= 0)[:, None]  # (R, D)
         return self._finish(encoded, asked)
 
     def _every_position(self, sequences: SequenceTensors, item_vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,7 +159,8 @@ class UserTower(nn.Module):
         while above < length:
             rows = torch.nonzero((counts > above) & (counts <= width))[:, 0]
             group = sequences.newest(rows, width)
-            read = self._events(group.item, group.event_type, group.gap_bucket, item_vectors[group.item.clamp_min(0)])
+            vectors = rows_of(item_vectors, group.item.clamp_min(0))
+            read = self._events(group.item, group.event_type, group.gap_bucket, vectors)
             parts.append(self.encoder.every_position(*read).flatten(0, 1))  # (rows · width, D)
             begins[rows] = filled + torch.arange(len(rows), device=rows.device) * width - (length - width)
             filled, above, width = filled + len(rows) * width, width, min(2 * width, length)

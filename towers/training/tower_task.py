@@ -16,6 +16,7 @@ from towers.features.requests import RequestArrays, request_arrays
 from towers.learning_data import LearningData
 from towers.models.item_tower import ItemTensors, ItemTower
 from towers.models.losses import gbce, log_inclusion, sampled_softmax, shared_softmax
+from towers.models.rows import rows_of
 from towers.models.user_tower import RequestTensors, SequenceTensors, UserTower
 from towers.schema import LogTooShortError
 from towers.settings import LearningSettings
@@ -139,7 +140,7 @@ class TowerTask:
         requests = self._requests(chosen)
         seen, place = torch.unique(requests.item_row.clamp_min(0), return_inverse=True)
         vectors = self._embed(torch.cat([step.candidates, seen]))
-        event_vectors = vectors[len(step.candidates) :][place]  # (B, N, D)
+        event_vectors = rows_of(vectors[len(step.candidates) :], place)  # (B, N, D)
         return self._compare(self.model.user(requests, event_vectors), vectors, step)
 
     def _window_loss(self, windows: Windows, generator: np.random.Generator) -> Tensor:
@@ -207,7 +208,7 @@ class TowerTask:
             rows, drawn = step.candidates[:negative_count], (step.drawn_count, towers.uniform_negatives)
             log_included = log_inclusion(self._target_share[rows], *drawn, len(self._pool))
             return sampled_softmax(users, negatives, step.positive, log_included, step.blocked, scale)
-        own = vectors[step.positive]  # (R, D)
+        own = rows_of(vectors, step.positive)  # (R, D)
         if towers.loss == "gbce":
             share = min(negative_count / max(len(self._pool) - 1, 1), 1.0)
             return gbce(users, own, negatives, step.blocked, scale, share, towers.gbce_calibration)
