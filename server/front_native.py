@@ -41,6 +41,7 @@ from server.logs import RequestLog
 from server.metrics import Metrics
 from server.native_calls import CallsInFlight
 from server.native_replies import Part, PlainReply, Reply
+from server.niceness import wake_without_interrupting
 from server.service import RecommendationService, UnaryMethod
 from server.waiting import Answered, Desk, Entry
 
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 IO_THREADS = 1
 """Threads that speak HTTP/2 beside Python's; one is enough for an engine of one thread (docs/performance.md)."""
+IO_THREAD_NAME = "grpc-native-io"
+"""What the library calls them."""
 
 _RECOMMEND = 0
 """Its place among the service's methods."""
@@ -121,7 +124,9 @@ class NativeFront:
         shutil.rmtree(self._fallback_dir, ignore_errors=True)
 
     def _run(self) -> None:
-        while (received := self._receive()) is not None:
+        received = self._receive()
+        wake_without_interrupting(IO_THREAD_NAME)  # something came, so it is there and has its name
+        while received is not None:
             burst, came_at_s = received
             try:
                 with self._receiving:
@@ -132,6 +137,7 @@ class NativeFront:
                     self._serve()
             except Exception:  # the thread is the only one: it must outlive whatever a burst does
                 _LOGGER.exception("a burst could not be answered", call_count=len(burst))
+            received = self._receive()
 
     def _receive(self) -> tuple[list[DetailedEvent], float] | None:
         """Events, and since when the first of them may have been there; waits while there is nothing to do."""

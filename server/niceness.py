@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
+
+_THREADS = Path("/proc/self/task")
 
 
 def give_way(niceness: int) -> None:
@@ -12,3 +16,16 @@ def give_way(niceness: int) -> None:
     if sys.platform == "linux":
         thread = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, max(niceness, os.getpriority(os.PRIO_PROCESS, thread)))
+
+
+def wake_without_interrupting(thread_name: str) -> None:
+    """Lets the threads of this process by that name wait for their turn when they wake, in place of taking the core
+    from who computes (SCHED_BATCH). Elsewhere than on Linux, or where that is not allowed, nothing.
+
+    For threads of a library, which can be told by nothing but their names.
+    """
+    if sys.platform == "linux":
+        for thread in _THREADS.iterdir():
+            with suppress(OSError):  # it may have ended meanwhile
+                if (thread / "comm").read_text().rstrip() == thread_name:
+                    os.sched_setscheduler(int(thread.name), os.SCHED_BATCH, os.sched_param(0))

@@ -70,7 +70,7 @@ class GrpcBatch(GrpcUnary):
     """BatchRecommend of BATCH_SIZE requests."""
 
     requests_per_unit = BATCH_SIZE
-    in_flight_max = 16  # 512 requests, as many as may wait for the engine: a client that sends more is refused
+    in_flight_max = Transport.in_flight_max // BATCH_SIZE
     method = "BatchRecommend"
 
     def __init__(self, requests: list[pb.RecommendRequest]) -> None:
