@@ -47,8 +47,8 @@ class Transport(ABC):
     Attributes:
         requests_per_unit: how many requests one unit of work carries.
         in_flight: how many units a closed loop keeps under way.
-        in_flight_max: how many an open loop lets be under way, 512 requests, as many as may wait for our engine: a client
-            that sends more is refused. More wait here, and their latency counts the wait.
+        in_flight_max: how many an open loop lets be under way; more wait here, and their latency counts the wait. 512
+            requests are as many as may wait for our engine: a client that sends more is refused.
     """
 
     requests_per_unit: int = 1
