@@ -7,6 +7,7 @@ STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("batching", ("server/batching",)),
     ("ids to rows and back", ("index/item_ids",)),
     ("state: histories", ("server/shoppers", "towers/features/histories")),
+    ("state: the store's answer", ("server/state", "server/store", "valkey/")),
     ("user tower", ("towers/features/requests", "towers/models/served_user_tower", "towers/models/user_tower")),
     (
         "retrieve: nearest items",

@@ -17,6 +17,7 @@ import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -113,7 +114,26 @@ def second_generation(root: Path) -> str:
     return publish(shop, load_dataset(read_shop_config(SHOP_CONFIG).dataset_dir), model, None, print).generation_id
 
 
-async def lists_of(load: Load) -> dict[int, tuple[str, ...]]:
+List = tuple[tuple[str, ...], tuple[float, ...]]
+"""Item ids and their scores."""
+TIE = 1e-6
+"""Scores that differ by less may change places with the size of the batch, whose sums are taken in another order."""
+
+
+def agree(wanted: List, found: List) -> bool:
+    """Whether two lists are the same, ties aside."""
+    if wanted[0] == found[0]:
+        return True
+    score_of = dict(zip(*wanted, strict=True))
+    if sorted(found[0]) != sorted(wanted[0]):
+        return False
+    scores = [score_of[item_id] for item_id in found[0]]
+    return all(after <= before + TIE for before, after in pairwise(scores)) and all(
+        abs(here - there) <= TIE for here, there in zip(scores, found[1], strict=True)
+    )
+
+
+async def lists_of(load: Load) -> dict[int, List]:
     """What the one generation that serves answers to each user."""
     for number in range(len(load.payloads)):
         load.ask(number, time.perf_counter())
@@ -125,7 +145,7 @@ async def lists_of(load: Load) -> dict[int, tuple[str, ...]]:
     load.answers = Answers()
     assert len(answered) == len(load.payloads)
     assert len({answer.generation_id for answer in answered.values()}) == 1
-    return {user: tuple(answer.item_ids) for user, answer in answered.items()}
+    return {user: (tuple(answer.item_ids), tuple(answer.scores)) for user, answer in answered.items()}
 
 
 async def until_followed(load: Load, generation_id: str, rate: float | None) -> float:
@@ -159,7 +179,7 @@ async def measure(target: str, root: Path, other_id: str, count: int) -> dict[st
     await until_followed(load, other_id, None)
     load.answers = Answers()
     expected[other_id] = await lists_of(load)
-    different = sum(expected[first_id][user] != expected[other_id][user] for user in range(len(payloads)))
+    different = sum(not agree(expected[first_id][user], expected[other_id][user]) for user in range(len(payloads)))
     assert different > len(payloads) / 2, "the generations answer alike: a mixture would not be seen"
     capacity = statistics.median([await load.capacity() for _ in range(3)])
     rate, stop = LOAD_SHARE * capacity, asyncio.Event()
@@ -191,7 +211,7 @@ def codes(metrics_port: str) -> dict[str, int]:
 
 def judged(
     answers: Answers,
-    expected: dict[str, dict[int, tuple[str, ...]]],
+    expected: dict[str, dict[int, List]],
     windows: list[tuple[float, float]],
     follow_s: list[float],
 ) -> dict[str, object]:
@@ -199,7 +219,7 @@ def judged(
     mixed = 0
     for user, raw in answers.raw:
         answer = pb.RecommendResponse.FromString(raw)
-        mixed += expected[answer.generation_id][user] != tuple(answer.item_ids)
+        mixed += not agree(expected[answer.generation_id][user], (tuple(answer.item_ids), tuple(answer.scores)))
     steady, swapping, at = [], [], 0
     for due_s, waited_ms in sorted(zip(answers.due_s, answers.waited_ms, strict=True)):
         while at < len(windows) and due_s > windows[at][1]:
