@@ -125,7 +125,7 @@ class NativeFront:
 
     def _run(self) -> None:
         received = self._receive()
-        wake_without_interrupting(IO_THREAD_NAME)  # something came, so it is there and has its name
+        wake_without_interrupting(IO_THREAD_NAME)  # by now it is there and has its name
         while received is not None:
             burst, came_at_s = received
             try:

@@ -1,4 +1,4 @@
-"""How threads of one process share a core: on Linux each has a niceness of its own."""
+"""How threads of one process share a core: on Linux each has a niceness and a policy of its own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from glob import glob
 from pathlib import Path
 
-_THREADS = Path("/proc/self/task")
+_THREADS = "/proc/self/task"
 
 
 def give_way(niceness: int) -> None:
@@ -25,7 +26,7 @@ def wake_without_interrupting(thread_name: str) -> None:
     For threads of a library, which can be told by nothing but their names.
     """
     if sys.platform == "linux":
-        for thread in _THREADS.iterdir():
+        for thread in glob(f"{_THREADS}/*"):
             with suppress(OSError):  # it may have ended meanwhile
-                if (thread / "comm").read_text().rstrip() == thread_name:
-                    os.sched_setscheduler(int(thread.name), os.SCHED_BATCH, os.sched_param(0))
+                if Path(thread, "comm").read_bytes().rstrip() == thread_name.encode():
+                    os.sched_setscheduler(int(Path(thread).name), os.SCHED_BATCH, os.sched_param(0))
