@@ -61,7 +61,7 @@ def score_block(_: Any, data: Any, block: Any, query: Any, scores: Any, at: Any)
     signature = numba.types.float32(data, block, query, scores, at)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        begin, size = _block(context, builder, signature.args[0], arguments[0], arguments[1])
+        begin, size = _line(context, builder, signature.args[0], arguments[0], arguments[1])
         query_begin = _pointer(context, builder, signature.args[2], arguments[2], _I8)
         [found] = _scores_of(builder, begin, size, [query_begin], SUM_COUNT)
         place = builder.gep(_pointer(context, builder, signature.args[3], arguments[3], _F32), [arguments[4]])
@@ -81,13 +81,14 @@ def best_of_block(_: Any, data: Any, block: Any, queries: Any, first: Any, best:
     signature = numba.types.void(data, block, queries, first, best)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        begin, size = _block(context, builder, signature.args[0], arguments[0], arguments[1])
+        begin, size = _line(context, builder, signature.args[0], arguments[0], arguments[1])
         places = [builder.add(arguments[3], _I64(query)) for query in range(QUERIES_SIDE_BY_SIDE)]
-        lines = [_line(context, builder, signature.args[2], arguments[2], place) for place in places]
+        lines = [_line(context, builder, signature.args[2], arguments[2], place)[0] for place in places]
         found = _scores_of(builder, begin, size, lines, SUM_COUNT // 2)  # more would not stay in registers
         for place, scores in zip(places, found, strict=True):
-            line = builder.bitcast(_line(context, builder, signature.args[4], arguments[4], place), _F32.as_pointer())
-            builder.store(_largest(builder, scores), builder.gep(line, [arguments[1]])).align = 4
+            line, _ = _line(context, builder, signature.args[4], arguments[4], place)
+            to = builder.gep(builder.bitcast(line, _F32.as_pointer()), [arguments[1]])
+            builder.store(_largest(builder, scores), to).align = 4
         return context.get_dummy_value()
 
     return signature, generate
@@ -99,16 +100,11 @@ def dot_row(_: Any, vectors: Any, row: Any, query: Any) -> Any:
     signature = numba.types.float32(vectors, row, query)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        shape = cgutils.unpack_tuple(
-            builder, context.make_array(signature.args[0])(context, builder, arguments[0]).shape
-        )
-        size = builder.mul(shape[1], _I64(4))
-        begin = builder.gep(
-            _pointer(context, builder, signature.args[0], arguments[0], _I8), [builder.mul(arguments[1], size)]
-        )
+        begin, size = _line(context, builder, signature.args[0], arguments[0], arguments[1])
+        width = builder.udiv(size, _I64(4))
         query_begin = _pointer(context, builder, signature.args[2], arguments[2], _I8)
         lanes = cgutils.alloca_once_value(builder, ir.Constant(_FLOATS, None))
-        with cgutils.for_range(builder, builder.udiv(shape[1], _I64(BLOCK_SIZE))) as loop:
+        with cgutils.for_range(builder, builder.udiv(width, _I64(BLOCK_SIZE))) as loop:
             offset = builder.mul(loop.index, _I64(4 * BLOCK_SIZE))
             product = builder.fmul(
                 _load(builder, begin, offset, _FLOATS),
@@ -121,8 +117,8 @@ def dot_row(_: Any, vectors: Any, row: Any, query: Any) -> Any:
         total = cgutils.alloca_once_value(
             builder, builder.call(added, [_F32(0), builder.load(lanes)], fastmath=("reassoc",))
         )
-        done = builder.mul(builder.udiv(shape[1], _I64(BLOCK_SIZE)), _I64(4 * BLOCK_SIZE))
-        with cgutils.for_range(builder, builder.urem(shape[1], _I64(BLOCK_SIZE))) as loop:
+        done = builder.mul(builder.udiv(width, _I64(BLOCK_SIZE)), _I64(4 * BLOCK_SIZE))
+        with cgutils.for_range(builder, builder.urem(width, _I64(BLOCK_SIZE))) as loop:
             offset = builder.add(done, builder.mul(loop.index, _I64(4)))
             product = builder.fmul(_load(builder, begin, offset, _F32), _load(builder, query_begin, offset, _F32))
             builder.store(builder.fadd(builder.load(total), product), total)
@@ -133,11 +129,11 @@ def dot_row(_: Any, vectors: Any, row: Any, query: Any) -> Any:
 
 @_instructions
 def prefetch_block(_: Any, data: Any, block: Any) -> Any:
-    """Asks the processor to fetch a block from memory while it works on another."""
+    """Asks the processor to fetch a block, or a line of any other table, from memory while it works on another."""
     signature = numba.types.void(data, block)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        begin, size = _block(context, builder, signature.args[0], arguments[0], arguments[1])
+        begin, size = _line(context, builder, signature.args[0], arguments[0], arguments[1])
         kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
         prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         for_reading, keep_in_all_caches, of_data = _I32(0), _I32(3), _I32(1)
@@ -181,22 +177,16 @@ def _largest(builder: Any, scores: Any) -> Any:
     return builder.call(largest, [scores], fastmath=("nnan",))
 
 
-def _line(context: Any, builder: Any, kind: Any, value: Any, line: Any) -> Any:
-    """Where a line of a table begins, as bytes."""
-    table = context.make_array(kind)(context, builder, value)
-    width = cgutils.unpack_tuple(builder, table.strides)[0]
-    return builder.gep(builder.bitcast(table.data, _I8.as_pointer()), [builder.mul(line, width)])
-
-
 def _pointer(context: Any, builder: Any, kind: Any, value: Any, element: Any) -> Any:
     """Where an array's data begin."""
     return builder.bitcast(context.make_array(kind)(context, builder, value).data, element.as_pointer())
 
 
-def _block(context: Any, builder: Any, kind: Any, value: Any, block: Any) -> tuple[Any, Any]:
-    """Where a block begins, and its size in bytes."""
-    size = cgutils.unpack_tuple(builder, context.make_array(kind)(context, builder, value).shape)[1]
-    return builder.gep(_pointer(context, builder, kind, value, _I8), [builder.mul(block, size)]), size
+def _line(context: Any, builder: Any, kind: Any, value: Any, line: Any) -> tuple[Any, Any]:
+    """Where a line of a table begins, such as a block, and its size in bytes."""
+    table = context.make_array(kind)(context, builder, value)
+    size = builder.mul(cgutils.unpack_tuple(builder, table.shape)[1], table.itemsize)  # strides of one line may be any
+    return builder.gep(builder.bitcast(table.data, _I8.as_pointer()), [builder.mul(line, size)]), size
 
 
 def _load(builder: Any, begin: Any, offset: Any, kind: Any) -> Any:

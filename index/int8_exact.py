@@ -51,7 +51,6 @@ class Int8ExactSearcher:
             )
         self._vectors = np.ascontiguousarray(vectors).view()
         self._vectors.flags.writeable = False  # one type for built and mapped, so that kernels are compiled once
-        self._row_bytes = self._vectors.view(np.uint8)
         self._blocks = blocks
         self._norm_max, self._error_norm_max = norm_max, error_norm_max
 
@@ -101,7 +100,6 @@ class Int8ExactSearcher:
             _search(
                 np.ascontiguousarray(queries),
                 self._vectors,
-                self._row_bytes,
                 self._blocks.data,
                 self._norm_max,
                 self._error_norm_max,
@@ -117,12 +115,11 @@ def _norm_max(vectors: npt.NDArray[np.float32]) -> float:
 
 @kernel
 def _search(
-    queries: Any, vectors: Any, row_bytes: Any, blocks: Any, norm_max: Any, error_norm_max: Any, scores: Any, rows: Any
+    queries: Any, vectors: Any, blocks: Any, norm_max: Any, error_norm_max: Any, scores: Any, rows: Any
 ) -> None:  # fmt: skip
     """Writes the k best items of queries (B, D) to scores (B, k), descending, and rows (B, k), B and n ≥ 1.
 
-    `vectors` (n, D) float32, `row_bytes` the same as bytes, `blocks` (·, bytes of a block) uint8. Places that no item
-    fills stay as they are.
+    `vectors` (n, D) float32, `blocks` (·, bytes of a block) uint8. Places that no item fills stay as they are.
     """
     query_count, block_count, item_count = len(queries), len(blocks), len(vectors)
     codes = np.empty((query_count, blocks.shape[1] // BLOCK_SIZE - TAIL_SIZE), np.int16)
@@ -158,7 +155,7 @@ def _search(
                     count += 1
         for place in range(count):
             if place + _AHEAD < count:
-                prefetch_block(row_bytes, candidates[place + _AHEAD])
+                prefetch_block(vectors, candidates[place + _AHEAD])
             found[place] = dot_row(vectors, candidates[place], queries[at])
         best_of(found[:count], candidates, bins, keys, scores[at, :k], rows[at, :k])
 

@@ -54,6 +54,14 @@ def test_items_below_zero_are_not_mistaken_for_what_the_last_block_is_filled_up_
     assert scores.tolist() == [[-2.0, -4.0]]
 
 
+def test_a_single_item_may_lie_in_either_order() -> None:
+    """NumPy calls one line contiguous whatever its stride is."""
+    vector = np.arange(1, 17, dtype=np.float32)[None, :]
+    scores, rows = Int8ExactSearcher.of(np.asfortranarray(vector)).search(np.asfortranarray(vector), 1)
+    assert rows.tolist() == [[0]]
+    assert scores.tolist() == [[float((vector * vector).sum())]]
+
+
 def test_few_of_many_items_are_scored_in_float32() -> None:
     """Elsewhere the stored vectors may be wrong: nobody looks at them."""
     random = np.random.default_rng(3)
